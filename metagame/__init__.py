@@ -1,0 +1,1 @@
+"""Metagame: what a trainer imports."""

@@ -1,0 +1,162 @@
+"""Every error that leaves Metagame, and the one table that says how each looks outside.
+
+    MetaGameError
+    ├── InvalidRequest             the request itself is wrong; sending it again cannot help
+    │   ├── InvalidJson            not JSON text
+    │   ├── UnknownFrameType       a frame whose `type` is none of ours
+    │   ├── InvalidAction          the game does not take this action
+    │   ├── InvalidSessionId       not 1-128 characters of A-Z a-z 0-9 . _ -
+    │   ├── TooLarge               a body or frame over the byte limit
+    │   └── RequestConflict        this request id was used for another command
+    ├── SessionError               the session does not stand where the request needs it
+    │   ├── NoEpisode              a step where no episode runs
+    │   ├── EpisodeOver            a step after `done`
+    │   ├── SessionLost            the session does not exist (any more)
+    │   ├── SessionTakenOver       a newer socket owns the session
+    │   ├── SessionMoved           the session is not at the episode and step expected
+    │   └── AnswerForgotten        committed before, but the answer is no longer kept
+    ├── GameFailed                 the game's own code raised; nothing was committed
+    ├── CapacityReached            the pool is full
+    ├── Unavailable                store or server cannot be reached; says whether to retry
+    └── ProtocolError              (client) the server answered what no server of ours answers
+
+Here live names, fields and codes; no I/O and no wording of single cases. `fields` are the
+machine-readable part: they travel beside the message, so nobody has to parse prose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class MetaGameError(Exception):
+    """Base of all errors here; `message` says what to do, `fields` what happened."""
+
+    def __init__(self, message: str, **fields: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = fields
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request, sent again, may succeed without any change."""
+        return bool(self.fields.get("retryable", False))
+
+
+class InvalidRequest(MetaGameError):
+    """The request is malformed; `errors` lists what, where it is known."""
+
+
+class InvalidJson(InvalidRequest):
+    """The text is not JSON."""
+
+
+class UnknownFrameType(InvalidRequest):
+    """The frame's `type` is missing or unknown."""
+
+
+class InvalidAction(InvalidRequest):
+    """The game refused the action; `errors` names the fields."""
+
+
+class InvalidSessionId(InvalidRequest):
+    """The session id is malformed."""
+
+
+class TooLarge(InvalidRequest):
+    """The body or frame is over `limit_bytes`."""
+
+
+class RequestConflict(InvalidRequest):
+    """The request id was already used for another command."""
+
+
+class SessionError(MetaGameError):
+    """The session does not stand where the request needs it."""
+
+
+class NoEpisode(SessionError):
+    """A step where no episode runs: reset first."""
+
+
+class EpisodeOver(SessionError):
+    """A step after the episode ended: reset first."""
+
+
+class SessionLost(SessionError):
+    """The session does not exist: it ended, expired, or was never made."""
+
+
+class SessionTakenOver(SessionError):
+    """A newer socket attached to the session."""
+
+
+class SessionMoved(SessionError):
+    """The session stands at another `episode_id` or `step_count` than expected."""
+
+
+class AnswerForgotten(SessionError):
+    """The request was committed as `step`; its answer is no longer kept."""
+
+
+class GameFailed(MetaGameError):
+    """The game raised an error of its own; nothing was committed."""
+
+
+class CapacityReached(MetaGameError):
+    """The pool is full: `active_sessions` of `max_sessions`."""
+
+
+class Unavailable(MetaGameError):
+    """Store or server cannot be reached; `retryable` and `outcome` say what is known."""
+
+
+class ProtocolError(MetaGameError):
+    """The server's answer cannot be understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outward:
+    """How one error looks outside: its stable word, frame code, HTTP status, close code."""
+
+    reason: str
+    code: str
+    status: int
+    read_status: int | None = None
+    """HTTP status for a GET, where it differs."""
+    close_code: int | None = None
+    """Set where the error also closes the socket."""
+
+
+TABLE: dict[type[MetaGameError], Outward] = {
+    InvalidRequest: Outward("invalid_request", "VALIDATION_ERROR", 422),
+    InvalidJson: Outward("invalid_json", "INVALID_JSON", 422),
+    UnknownFrameType: Outward("unknown_frame_type", "UNKNOWN_TYPE", 422),
+    InvalidAction: Outward("invalid_action", "VALIDATION_ERROR", 422),
+    InvalidSessionId: Outward("invalid_session_id", "VALIDATION_ERROR", 400),
+    TooLarge: Outward("too_large", "VALIDATION_ERROR", 413, close_code=1009),
+    RequestConflict: Outward("request_conflict", "VALIDATION_ERROR", 409),
+    SessionError: Outward("session_error", "SESSION_ERROR", 409),
+    NoEpisode: Outward("no_episode", "SESSION_ERROR", 409),
+    EpisodeOver: Outward("episode_over", "SESSION_ERROR", 409),
+    SessionLost: Outward("session_lost", "SESSION_ERROR", 409, read_status=404),
+    SessionTakenOver: Outward("session_taken_over", "SESSION_ERROR", 409, close_code=4001),
+    SessionMoved: Outward("session_moved", "SESSION_ERROR", 409),
+    AnswerForgotten: Outward("answer_forgotten", "SESSION_ERROR", 409),
+    GameFailed: Outward("game_failed", "EXECUTION_ERROR", 500),
+    CapacityReached: Outward("capacity_reached", "CAPACITY_REACHED", 503),
+    Unavailable: Outward("unavailable", "SESSION_ERROR", 503),
+}
+"""Total over all errors a server sends; ProtocolError is the client's own and has no row."""
+
+BY_REASON: dict[str, type[MetaGameError]] = {row.reason: kind for kind, row in TABLE.items()}
+
+
+def outward(error: MetaGameError) -> Outward:
+    """The table's row for an error; the nearest listed ancestor's for a subclass."""
+    for kind in type(error).__mro__:
+        if kind in TABLE:
+            return TABLE[kind]
+    message = f"{type(error).__name__} is never sent by a server"
+    raise TypeError(message)

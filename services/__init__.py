@@ -1,0 +1,1 @@
+"""The server: what an operator runs. In the wheel this package is called `metagame_server`."""

@@ -1,0 +1,1 @@
+"""Where sessions live: in Redis, or in this process's memory."""

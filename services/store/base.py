@@ -1,0 +1,180 @@
+"""The border between engine and store: what a store keeps and the words it answers with.
+
+A store keeps one record a session and one place a session in the pool. It knows neither
+games nor clients: the body is opaque bytes. Every verb is safe to send again with the same
+arguments, which is what the engine does when an answer was lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+GENERATION_BYTES = 16
+ATTACHMENT_BYTES = 16
+REMEMBERED = 8
+"""Request ids that a session remembers."""
+LEASE_MS = 25_000
+RESERVED_MS = 10_000
+"""How long a place may be without its record before it is doubtful."""
+
+
+class Origin(Enum):
+    """Who brought a session into being, and so what ends it (session rule 13)."""
+
+    ANONYMOUS = "a"
+    """A socket without a name: ends with the socket."""
+    NAMED = "n"
+    """A reset: a `close` frame ends it."""
+    MADE = "m"
+    """`POST /sessions`: only an explicit end or its TTL ends it."""
+
+
+class Word(Enum):
+    """What a store answers."""
+
+    MADE = "made"
+    COMMITTED = "committed"
+    RENEWED = "renewed"
+    REPLAYED = "replayed"
+    CONFLICT = "conflict"
+    STALE = "stale"
+    SUPERSEDED = "superseded"
+    GONE = "gone"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A session as stored.
+
+    `generation`: 16 bytes, a big-endian counter and 64 random bits. `attachment`: 16 bytes, or
+    empty where no socket is attached. `remembered`: newest first, entries of
+    `metagame.core.codec.ENTRY_BYTES`. `expires_in_ms` is set by `page` and `inspect` only.
+    """
+
+    origin: Origin
+    generation: bytes
+    body: bytes
+    remembered: tuple[bytes, ...] = ()
+    attachment: bytes = b""
+    lease_until_ms: int = 0
+    expires_in_ms: int | None = None
+    attached: bool = False
+    """Whether a socket is attached and its lease runs; set by `page` and `inspect` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A session to make: its first body, and the request that made it, if one did."""
+
+    origin: Origin
+    generation: bytes
+    body: bytes
+    entry: bytes = b""
+    attachment: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One step or reset to commit.
+
+    `entry` is the remembered request, `expected` the generation decided on, `generation` the
+    one drawn for this commit. An empty `attachment` asks for no fence.
+    """
+
+    entry: bytes
+    expected: bytes
+    generation: bytes
+    body: bytes
+    attachment: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A store's answer: a word, with the record where the word needs one.
+
+    REPLAYED, CONFLICT and STALE carry the record as it stands; FULL carries `active`.
+    """
+
+    word: Word
+    record: Record | None = None
+    active: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some sessions, and the cursor that goes on after them (None at the end)."""
+
+    sessions: list[tuple[str, Record]]
+    next_cursor: str | None
+
+
+class StoreUnavailable(Exception):
+    """The store gave no answer. `unknown`: it may have carried the request out all the same."""
+
+    def __init__(self, reason: str, *, unknown: bool) -> None:
+        super().__init__(reason)
+        self.unknown = unknown
+
+
+class UnreadableRecord(Exception):
+    """The record's layout is a newer release's; nothing was read or changed."""
+
+
+class InvalidCursor(ValueError):
+    """The cursor was not made by `page`."""
+
+
+class SessionStore(Protocol):
+    """Sessions, keyed by id. Every verb may raise StoreUnavailable or UnreadableRecord."""
+
+    async def load(self, session_id: str) -> Record | None:
+        """The record, its TTL renewed; None where there is none."""
+
+    async def inspect(self, session_id: str) -> Record | None:
+        """The record with `expires_in_ms` and `attached`; renews nothing."""
+
+    async def make(self, session_id: str, draft: Draft) -> Outcome:
+        """Take a place in the pool and create the record.
+
+        MADE; or FULL; or, where the session exists: REPLAYED or CONFLICT if it remembers the
+        draft's request, else STALE. A resend that finds its own work answers MADE or REPLAYED.
+        """
+
+    async def commit(self, session_id: str, commit: Commit) -> Outcome:
+        """Swap body and generation, remember the request, renew lease and TTL, in one stroke.
+
+        Decided in this order: GONE, SUPERSEDED, REPLAYED or CONFLICT, STALE, COMMITTED.
+        """
+
+    async def attach(self, session_id: str, attachment: bytes) -> Record | None:
+        """Make this attachment the session's; the older one is superseded from here on."""
+
+    async def detach(self, session_id: str, attachment: bytes) -> None:
+        """Give the session up if the attachment is still its own."""
+
+    async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word]:
+        """Renew lease and TTL of each (session id, attachment): RENEWED, SUPERSEDED or GONE."""
+
+    async def end(self, session_id: str, attachment: bytes = b"") -> bool:
+        """End the session and free its place; with an attachment only while it is its own."""
+
+    async def page(self, cursor: str | None, limit: int) -> Page:
+        """Up to `limit` sessions after the cursor; one that stays is listed at least once.
+
+        Raises InvalidCursor.
+        """
+
+    async def sweep(self) -> int:
+        """Examine doubtful places; the number of places freed."""
+
+    async def keep(self) -> None:
+        """Renew the pool's own keys; called while sessions are in use."""
+
+    async def ping(self) -> None:
+        """Return if the store answers."""
+
+    async def close(self) -> None:
+        """Give up connections."""

@@ -1,0 +1,1 @@
+"""The ways in. Each decodes, asks the engine, and encodes; none decides."""
