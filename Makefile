@@ -1,0 +1,112 @@
+# make demo    set up, start the embedded server, run 64 episodes in parallel
+# make test    set up, run every test (style and types are among them)
+# make serve   a server on http://127.0.0.1:8000       make serve ARGS="--port 9000"
+# make check   format, lint, types, tests
+# make bench   CPU time per step, beside OpenEnv's reference server
+#
+# Needed: Python 3.11 or newer with pip, and make; for the tests Redis and Chromium too, which
+# apt installs where it may. PYTHON=/path/to/python picks the interpreter, ARGS goes to the command.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# A version manager's shims may exist for versions it does not have: take the first that runs.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
+	"$$p" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+BIN := .venv/bin
+OPENENV := .venvs/openenv-0.10
+OPENENV_011 := .venvs/openenv-0.1.1
+TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
+	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python"
+ARGS ?=
+
+.PHONY: help demo serve test check format bench test-setup bench-setup redis chromium clean
+
+help:
+	@sed -n '1,5s/^# //p' Makefile
+
+demo: .venv/.server
+	@$(BIN)/metagame demo $(ARGS)
+
+serve: .venv/.server
+	@$(BIN)/metagame serve $(ARGS)
+
+# Two cores install side by side; each target says what it does.
+test:
+	@$(MAKE) -j 4 test-setup
+	@$(TEST_ENV) $(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.test
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(MAKE) test
+
+format: .venv/.test
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench:
+	@$(MAKE) -j 3 bench-setup
+	@$(TEST_ENV) $(BIN)/python -m bench $(ARGS)
+
+test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed redis chromium
+bench-setup: .venv/.server $(OPENENV)/.installed redis
+
+# $(call environment,<folder>) makes an empty virtual environment with a current pip. Debian's
+# Python may come without ensurepip, whence the second way.
+define environment
+@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with pip runs here; name one: make PYTHON=/path/to/python" >&2; exit 2; }
+@echo "· $(1): a virtual environment of $$($(PYTHON) -V)"
+@rm -rf $(1)
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && $(PYTHON) -m venv $(1) \
+	|| { $(PYTHON) -m venv --without-pip $(1) && $(PYTHON) -m pip --python $(1)/bin/python install --quiet pip; }
+@$(1)/bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
+endef
+
+.venv/.server: pyproject.toml
+	$(call environment,.venv)
+	@echo "· .venv: this project and what it needs"
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[server]'
+	@touch $@
+
+.venv/.test: .venv/.server
+	@echo "· .venv: what the tests need"
+	@$(BIN)/python $(PIP_INSTALL) --group test
+	@touch $@
+
+# Old and current OpenEnv, unmodified, each by itself: their pins are theirs.
+$(OPENENV)/.installed:
+	$(call environment,$(OPENENV))
+	@echo "· $(OPENENV): OpenEnv 0.10.0 from PyPI (large)"
+	@$(OPENENV)/bin/python $(PIP_INSTALL) openenv==0.10.0 uvloop httptools
+	@touch $@
+
+$(OPENENV_011)/.installed:
+	$(call environment,$(OPENENV_011))
+	@echo "· $(OPENENV_011): openenv-core 0.1.1 from PyPI"
+	@$(OPENENV_011)/bin/python $(PIP_INSTALL) openenv-core==0.1.1
+	@touch $@
+
+# $(call from_apt,<commands, any of which will do>,<package>,<how elsewhere>); apt takes one caller at a time.
+define from_apt
+@for command in $(1); do command -v "$$command" >/dev/null && exit 0; done; \
+if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	echo "· apt: $(2)"; \
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2); } \
+		>/dev/null || { echo "apt could not install $(2)" >&2; exit 1; }; \
+else \
+	echo "The tests need $(2): $(3)" >&2; exit 1; \
+fi
+endef
+
+redis:
+	$(call from_apt,redis-server,redis-server,sudo apt-get install redis-server; on macOS: brew install redis)
+
+chromium: redis
+	$(call from_apt,chromium chromium-browser google-chrome,chromium,sudo apt-get install chromium; on macOS: brew install chromium)
+
+clean:
+	@rm -rf .venv .venvs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
