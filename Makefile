@@ -14,7 +14,7 @@ MAKEFLAGS += --no-print-directory
 # A version manager's shims may exist for versions it does not have: take the first that runs.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
 	"$$p" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 BIN := .venv/bin
 OPENENV := .venvs/openenv-0.10
 OPENENV_011 := .venvs/openenv-0.1.1
@@ -62,7 +62,7 @@ define environment
 @echo "· $(1): a virtual environment of $$($(PYTHON) -V)"
 @rm -rf $(1)
 @$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && $(PYTHON) -m venv $(1) \
-	|| { $(PYTHON) -m venv --without-pip $(1) && $(PYTHON) -m pip --python $(1)/bin/python install --quiet pip; }
+	|| { $(PYTHON) -m venv --without-pip $(1) && $(PYTHON) -m pip --python $(1)/bin/python install -qq pip; }
 @$(1)/bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
 endef
 

@@ -1,0 +1,83 @@
+"""What the `metagame` command can do: parses options, and leaves the doing to the other modules."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metagame._version import __version__
+from metagame.cli import USAGE
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+_INTERRUPTED = 130
+_SERVER_PACKAGES = ("services", "metagame_server")
+"""The server's name in a checkout, and in the wheel."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"metagame {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def metagame(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Serve the Meta Game environment, and see it work."""
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def serve(context: typer.Context) -> None:
+    """Start the server; see `metagame serve --help` for its options."""
+    for name in _SERVER_PACKAGES:
+        if _is_ours(name):
+            importlib.import_module(f"{name}.app").main(context.args)
+            return
+    typer.echo("The server package is not installed beside this command.", err=True)
+    raise typer.Exit(USAGE)
+
+
+@app.command()
+def demo(
+    *,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes to run at once.")] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each episode.")] = 50,
+    url: Annotated[str | None, typer.Option(help="Run on the server at this URL instead of one started here.")] = None,
+    crash: Annotated[
+        bool, typer.Option("--crash", help="Start two workers and a Redis; kill a worker half way.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Run episodes in parallel and check every answer."""
+    if crash and url is not None:
+        typer.echo("--crash starts servers of its own: it cannot go with --url.", err=True)
+        raise typer.Exit(USAGE)
+    from metagame.cli import demo as running  # noqa: PLC0415 - `serve` and `--help` need none of it
+
+    # A SIGTERM ends the demo just as Ctrl-C does: through every `finally`, so that no child stays.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    plan = running.Plan(episodes, steps, as_json)
+    try:
+        code = running.crash_demo(plan) if crash else running.demo(plan, url)
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing is left running.", err=True)
+        code = _INTERRUPTED
+    sys.exit(code)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether the package stands beside this one: `services` is a name that others use too."""
+    spec = importlib.util.find_spec(name)
+    here = Path(__file__).resolve().parents[2]
+    return spec is not None and spec.origin is not None and Path(spec.origin).resolve().parents[1] == here

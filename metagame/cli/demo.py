@@ -1,0 +1,180 @@
+"""`metagame demo`: parallel episodes on a server of its own, on any server, or on one that loses a worker.
+
+Starts and stops what it needs, runs the episodes and judges them by their transcripts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from metagame.cli import CHECK_FAILED, DONE, UNREACHABLE, USAGE, episodes, processes, report
+from metagame.cli.balancer import Balancer
+
+SCHEMA_VERSION = 1
+_HEALTH_TIMEOUT_S = 5.0
+_NO_REDIS = "--crash needs redis-server on this machine: apt-get install redis-server, or brew install redis"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run; `steps` are per episode."""
+
+    episodes: int
+    steps: int
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """What the kill did: sockets that ended with the worker, and connections made after it."""
+
+    sockets_dropped: int
+    sockets_resumed: int
+
+
+def demo(plan: Plan, url: str | None) -> int:
+    """Run on a server of its own, or on the one at `url`; returns the exit code."""
+    console = _console(plan)
+    if url is not None:
+        return _on(url.rstrip("/"), plan, console)
+    with ExitStack() as started:
+        folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="metagame-demo-")))
+        try:
+            child = started.enter_context(processes.worker("worker", folder))
+        except processes.StartFailed as failed:
+            return _fail(plan, UNREACHABLE, f"The server did not start:\n{failed}")
+        return _on(f"http://127.0.0.1:{child.port}", plan, console, own=True)
+
+
+def crash_demo(plan: Plan) -> int:
+    """Run on two workers and a Redis of its own, and kill one worker half way; returns the exit code."""
+    if not processes.has_redis():
+        return _fail(plan, USAGE, _NO_REDIS)
+    console = _console(plan)
+    with ExitStack() as started:
+        folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="metagame-demo-")))
+        try:
+            redis_url = started.enter_context(processes.redis(folder)).url
+            workers = [started.enter_context(processes.worker(f"worker-{n}", folder, redis_url)) for n in (1, 2)]
+        except processes.StartFailed as failed:
+            return _fail(plan, UNREACHABLE, f"A server did not start:\n{failed}")
+        console.print("Two workers and a Redis run; a TCP balancer in this process leads to either worker.")
+        found, crash = asyncio.run(_run_and_kill(workers, plan, console))
+    rows = [
+        ("sockets dropped by the kill", f"{crash.sockets_dropped}"),
+        ("sockets resumed elsewhere", f"{crash.sockets_resumed}"),
+        ("steps lost", f"{found.lost}"),
+        ("steps repeated", f"{found.repeated}"),
+    ]
+    passed = not found.errors and not found.lost and not found.repeated and crash.sockets_dropped > 0
+    _show(plan, console, found, rows, passed=passed, **asdict(crash))
+    if crash.sockets_dropped == 0:
+        console.print("The kill dropped no socket, so this run shows nothing. Try more --steps.", style="red")
+    return DONE if passed else CHECK_FAILED
+
+
+def _on(base_url: str, plan: Plan, console: Console, *, own: bool = False) -> int:
+    try:
+        httpx.get(f"{base_url}/health", timeout=_HEALTH_TIMEOUT_S).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return _fail(plan, UNREACHABLE, f"No server answers at {base_url}: {error}")
+    found = asyncio.run(_run(base_url, plan, console))
+    passed = not found.errors
+    _show(plan, console, found, [], passed=passed)
+    if passed and own:
+        console.print(
+            "\nGo on:  metagame serve           a server on http://127.0.0.1:8000"
+            "\n        metagame demo --url URL  the same episodes on any server"
+            "\n        metagame demo --crash    kill a worker half way, and lose nothing",
+            highlight=False,
+        )
+    return DONE if passed else CHECK_FAILED
+
+
+async def _run(base_url: str, plan: Plan, console: Console) -> episodes.Report:
+    progress = episodes.Progress(plan.episodes * plan.steps)
+    console.print(f"{plan.episodes} episodes of {plan.steps} steps at once on {base_url}", highlight=False)
+    async with report.shown(progress, console):
+        return await episodes.run(base_url, episodes=plan.episodes, steps=plan.steps, progress=progress)
+
+
+async def _run_and_kill(workers: list[processes.Child], plan: Plan, console: Console) -> tuple[episodes.Report, Crash]:
+    balancer = Balancer([child.port for child in workers])
+    crash = Crash(0, 0)
+    progress = episodes.Progress(plan.episodes * plan.steps)
+
+    async def kill_one_half_way() -> None:
+        nonlocal crash
+        await progress.half_way.wait()
+        victim, survivor = workers
+        dropped, before = balancer.connections[victim.port], balancer.accepted[survivor.port]
+        victim.kill()
+        console.print(f"Half way: one worker killed with SIGKILL under {dropped} open sockets.", highlight=False)
+        await progress.finished.wait()
+        crash = Crash(dropped, balancer.accepted[survivor.port] - before)
+
+    async with balancer.listening() as base_url:
+        killer = asyncio.ensure_future(kill_one_half_way())
+        try:
+            console.print(f"{plan.episodes} episodes of {plan.steps} steps at once", highlight=False)
+            async with report.shown(progress, console):
+                found = await episodes.run(base_url, episodes=plan.episodes, steps=plan.steps, progress=progress)
+            progress.half_way.set()
+            await killer
+        finally:
+            killer.cancel()
+    return found, crash
+
+
+def _show(
+    plan: Plan,
+    console: Console,
+    found: episodes.Report,
+    rows: list[tuple[str, str]],
+    *,
+    passed: bool,
+    **fields: Any,
+) -> None:
+    if plan.as_json:
+        result = asdict(found) | {"steps_per_s": round(found.steps_per_s, 1)} | fields
+        _print_json({"passed": passed} | result)
+        return
+    report.print_table(
+        console,
+        "Every answer checked" if passed else "Something is wrong",
+        [
+            ("episodes", f"{found.episodes}"),
+            ("steps", f"{found.steps}"),
+            ("steps/s", f"{found.steps_per_s:,.0f}"),
+            ("p50", f"{found.p50_ms:.1f} ms"),
+            ("p99", f"{found.p99_ms:.1f} ms"),
+            ("errors", f"{len(found.errors)}"),
+            *rows,
+        ],
+    )
+    report.print_errors(console, found.errors)
+
+
+def _fail(plan: Plan, code: int, message: str) -> int:
+    sys.stderr.write(message + "\n")
+    if plan.as_json:
+        _print_json({"passed": False, "error": message})
+    return code
+
+
+def _print_json(fields: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, "command": "demo"} | fields) + "\n")
+
+
+def _console(plan: Plan) -> Console:
+    return Console(quiet=plan.as_json, soft_wrap=True)
