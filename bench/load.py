@@ -44,7 +44,7 @@ class Socket(asyncio.Protocol):
     def __init__(self) -> None:
         self._received = bytearray()
         self._upgraded = False
-        self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._answer: asyncio.Future[bytes] | None = None
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -53,7 +53,7 @@ class Socket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail whoever waits."""
-        if not self._answer.done():
+        if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or ConnectionError("the server closed the socket"))
 
     def data_received(self, data: bytes) -> None:
@@ -101,13 +101,14 @@ class Socket(asyncio.Protocol):
         self._transport.abort()
 
     async def _next(self) -> bytes:
-        answer = await self._answer
         self._answer = asyncio.get_running_loop().create_future()
-        return answer
+        return await self._answer
 
     def _hand_over(self, end: int, start: int) -> None:
         answer = bytes(self._received[start:end])
         del self._received[:end]
+        if self._answer is None or self._answer.done():
+            raise WrongAnswer(answer.decode(errors="replace"))
         self._answer.set_result(answer)
 
 

@@ -37,11 +37,11 @@ class EchoEnvironment(Environment):
         super().__init__()
         self._state = State(episode_id=str(uuid4()), step_count=0)
 
-    def reset(self, seed: int | None = None, episode_id: str | None = None, **_: Any) -> EchoObservation:  # noqa: ARG002
+    def reset(self, seed: Any = None, episode_id: str | None = None, **_: Any) -> EchoObservation:  # noqa: ARG002 - OpenEnv's signature
         self._state = State(episode_id=episode_id or str(uuid4()), step_count=0)
         return EchoObservation(echoed_message="ready!", message_length=0, done=False, reward=0.0)
 
-    def step(self, action: EchoAction, timeout_s: float | None = None, **_: Any) -> EchoObservation:  # noqa: ARG002
+    def step(self, action: EchoAction, timeout_s: Any = None, **_: Any) -> EchoObservation:  # noqa: ARG002 - OpenEnv's signature
         self._state.step_count += 1
         message = action.message
         return EchoObservation(

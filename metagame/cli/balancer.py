@@ -16,11 +16,9 @@ _CHUNK_BYTES = 65_536
 
 
 class Balancer:
-    """Leads to the workers on `ports`; `connections` counts those open to each, `accepted` all it ever took."""
+    """Leads to the workers that listen on `ports`."""
 
     def __init__(self, ports: list[int]) -> None:
-        self.connections = dict.fromkeys(ports, 0)
-        self.accepted = dict.fromkeys(ports, 0)
         self._ports = ports
         self._turn = count()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -47,9 +45,7 @@ class Balancer:
         if worker is None:
             writer.transport.abort()
             return
-        port, worker_reader, worker_writer = worker
-        self.connections[port] += 1
-        self.accepted[port] += 1
+        worker_reader, worker_writer = worker
         try:
             ways = [
                 asyncio.ensure_future(_copy(reader, worker_writer)),
@@ -62,16 +58,15 @@ class Balancer:
                     way.cancel()
                 await asyncio.gather(*ways, return_exceptions=True)
         finally:
-            self.connections[port] -= 1
             for end in (writer, worker_writer):
                 end.close()
 
-    async def _connect(self) -> tuple[int, asyncio.StreamReader, asyncio.StreamWriter] | None:
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         first = next(self._turn)
         for number in range(len(self._ports)):
             port = self._ports[(first + number) % len(self._ports)]
             with suppress(OSError):
-                return port, *await asyncio.open_connection("127.0.0.1", port)
+                return await asyncio.open_connection("127.0.0.1", port)
         return None
 
 

@@ -12,8 +12,12 @@ import time
 from dataclasses import dataclass, field
 
 from metagame.client.environment import AsyncMetaGameEnv
+from metagame.client.transport import ConnectionLost, Transport, parse_base_url
+from metagame.client.websocket import WebSocketTransport
 from metagame.errors import MetaGameError
 from metagame.models import MetaGameAction, MetaGameObservation, StepResult
+from metagame.wire.answers import Answer
+from metagame.wire.requests import Request
 
 _PARALLEL_CONNECTS = 256
 _ALPHABET = "abc déf ghi 😀 "
@@ -27,6 +31,7 @@ class Transcript:
     answered: list[int] = field(default_factory=list)
     latencies_ms: list[float] = field(default_factory=list)
     final_step_count: int | None = None
+    connections_lost: int = 0
     wrong: list[str] = field(default_factory=list)
     """What a check found, and the error that ended the episode early."""
 
@@ -43,6 +48,26 @@ class Transcript:
         if self.final_step_count is None:
             return 0
         return self.final_step_count - len({step for step in self.answered if 1 <= step <= self.final_step_count})
+
+
+class Noted:
+    """A transport that notes in the transcript when its connection is lost; the client then resumes."""
+
+    def __init__(self, inner: Transport, transcript: Transcript) -> None:
+        self._inner = inner
+        self._transcript = transcript
+
+    async def exchange(self, session_id: str, request: Request) -> Answer | None:
+        """As the transport does it."""
+        try:
+            return await self._inner.exchange(session_id, request)
+        except ConnectionLost:
+            self._transcript.connections_lost += 1
+            raise
+
+    async def close(self) -> None:
+        """As the transport does it."""
+        await self._inner.close()
 
 
 class Progress:
@@ -74,6 +99,10 @@ class Report:
     errors: list[str]
     lost: int
     repeated: int
+    dropped: int
+    """Episodes whose connection was lost on the way."""
+    resumed: int
+    """Those among them that were played to their end all the same."""
 
     @property
     def steps_per_s(self) -> float:
@@ -96,19 +125,15 @@ async def run(base_url: str, *, episodes: int, steps: int, progress: Progress) -
 async def _play(
     base_url: str, transcript: Transcript, steps: int, progress: Progress, connecting: asyncio.Semaphore
 ) -> None:
+    transport = Noted(WebSocketTransport(parse_base_url(base_url)[0]), transcript)
     try:
-        async with AsyncMetaGameEnv(base_url=base_url) as env:
+        async with AsyncMetaGameEnv(base_url, transport=transport) as env:
             async with connecting:
                 ready = await env.reset(seed=transcript.episode)
             _check(transcript, "reset", ready, None, 0)
             episode_id = (await env.state()).episode_id
             for number in range(1, steps + 1):
-                message = _message(transcript.episode, number)
-                before = time.perf_counter()
-                result = await env.step(MetaGameAction(message=message))
-                transcript.latencies_ms.append((time.perf_counter() - before) * 1000)
-                transcript.answered.append(int(result.metadata.get("step", 0)))
-                _check(transcript, f"step {number}", result, message, number)
+                await _step(env, transcript, number)
                 progress.step()
             state = await env.state()
             transcript.final_step_count = state.step_count
@@ -118,6 +143,17 @@ async def _play(
                 transcript.wrong.append(f"step_count is {state.step_count} after {steps} steps")
     except MetaGameError as error:
         transcript.wrong.append(f"{type(error).__name__}: {error}")
+    finally:
+        await transport.close()
+
+
+async def _step(env: AsyncMetaGameEnv, transcript: Transcript, number: int) -> None:
+    message = _message(transcript.episode, number)
+    before = time.perf_counter()
+    result = await env.step(MetaGameAction(message=message))
+    transcript.latencies_ms.append((time.perf_counter() - before) * 1000)
+    transcript.answered.append(int(result.metadata.get("step", 0)))
+    _check(transcript, f"step {number}", result, message, number)
 
 
 def _check(
@@ -152,4 +188,6 @@ def _report(transcripts: list[Transcript], steps: int, seconds: float) -> Report
         errors=[f"episode {one.episode}: {text}" for one in transcripts for text in one.wrong],
         lost=sum(one.lost for one in transcripts),
         repeated=sum(one.repeated for one in transcripts),
+        dropped=sum(one.connections_lost > 0 for one in transcripts),
+        resumed=sum(one.connections_lost > 0 and one.final_step_count == steps for one in transcripts),
     )

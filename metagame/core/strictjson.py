@@ -12,7 +12,7 @@ from typing import Any, Never
 try:
     import orjson
 except ImportError:  # a base install, for the client and its local transport
-    orjson = None  # type: ignore[assignment]
+    orjson = None  # type: ignore[assignment]  # the client alone goes without
 
 
 def dumps(value: Any) -> bytes:

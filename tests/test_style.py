@@ -1,0 +1,132 @@
+"""Style, types, import direction and the other ratchets: what is written down, checked."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ("errors", "models", "games", "core", "wire", "client", "cli")
+"""Inside `metagame` each may import only those before it; `_version` is anybody's."""
+SOURCES = sorted(path for top in ("metagame", "meta_game", "services", "bench") for path in (ROOT / top).rglob("*.py"))
+
+
+def test_every_file_is_formatted() -> None:
+    _passes("ruff", "format", "--check", "--diff", ".")
+
+
+def test_every_file_passes_the_linter() -> None:
+    _passes("ruff", "check", ".")
+
+
+def test_every_file_passes_the_type_checker() -> None:
+    _passes("mypy")
+
+
+def test_every_lint_exception_says_why() -> None:
+    without_reason = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"# noqa(: [A-Z0-9, ]+)?$", line) or re.search(r"# type: ignore(\[[^]]*\])?$", line)
+    ]
+    assert without_reason == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    package, *inside = path.relative_to(ROOT).with_suffix("").parts
+    imported = set(_imports(path))
+    assert not {name for name in imported if name.split(".")[0] == "tests"}
+    if package in {"metagame", "meta_game"}:
+        assert not {name for name in imported if name.split(".")[0] in {"services", "metagame_server", "bench"}}
+    if package == "services":
+        # In the wheel the package has another name, so it never says its own.
+        assert not {name for name in imported if name.split(".")[0] in {"services", "metagame_server", "bench"}}
+    if package == "metagame" and inside[0] in LAYERS:
+        above = LAYERS[LAYERS.index(inside[0]) + 1 :]
+        assert not {
+            name
+            for name in imported
+            if name.split(".")[:1] == ["metagame"] and name.split(".")[1:2] and name.split(".")[1] in above
+        }
+
+
+def test_no_path_of_a_machine_is_in_the_tree() -> None:
+    machine = re.compile(r"(?<![\w.])/(?:home|Users|root|work)/\w|/tmp/\w")
+    found = [
+        f"{name}:{number}: {line.strip()[:100]}"
+        for name in _tracked()
+        for number, line in enumerate((ROOT / name).read_text(errors="ignore").splitlines(), 1)
+        if machine.search(line) and name != "tests/test_style.py"
+    ]
+    assert found == []
+
+
+def test_the_manifest_and_the_package_have_one_version() -> None:
+    version: dict[str, str] = {}
+    exec((ROOT / "metagame/_version.py").read_text(), version)
+    manifest = yaml.safe_load((ROOT / "openenv.yaml").read_text())
+    assert manifest["version"] == version["__version__"]
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    from services.settings import Settings  # noqa: PLC0415 - style is checked where no server is installed, too
+
+    readme = (ROOT / "README.md").read_text()
+    listed = {
+        match["name"]: match["default"]
+        for match in re.finditer(
+            r"^\| `METAGAME_(?P<name>\w+)`[^|]*\| *`?(?P<default>[^|`]*)`? *\|", readme, re.MULTILINE
+        )
+    }
+    settings = {
+        name.upper(): ""
+        if field.default is None
+        else f"{field.default:g}"
+        if isinstance(field.default, float)
+        else str(field.default)
+        for name, field in Settings.model_fields.items()
+    }
+    assert {name: default.strip() for name, default in listed.items()} == settings
+
+
+def test_the_readme_shows_the_layout_as_it_is() -> None:
+    readme = (ROOT / "README.md").read_text()
+    picture = re.search(r"^```text\n(metagame/\n.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert picture is not None
+    missing = []
+    folder = ""
+    for line in picture[1].splitlines():
+        names = re.match(r"( *)((?:[\w.-]+/?,? )*[\w.-]+/?)(?:  |$)", line)
+        assert names is not None, line
+        if not names[1]:
+            folder = names[2] if names[2].endswith("/") else ""
+        missing += [name for name in names[2].split(", ") if not (ROOT / (folder if names[1] else "") / name).exists()]
+    assert missing == []
+
+
+def _passes(*command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _imports(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def _tracked() -> list[str]:
+    if not (ROOT / ".git").exists():
+        return [str(path.relative_to(ROOT)) for path in SOURCES]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
