@@ -129,7 +129,12 @@ def check_legal(snapshot: Snapshot | None, kind: Kind) -> None:
     """Raise the table's error where the session's phase does not take the command."""
     refusal = LEGAL[Phase.ABSENT if snapshot is None else snapshot.phase, kind]
     if refusal is not None:
-        raise refusal(REFUSALS[refusal])
+        raise refused(refusal)
+
+
+def refused(refusal: type[MetaGameError]) -> MetaGameError:
+    """The table's error in words."""
+    return refusal(REFUSALS[refusal])
 
 
 def check_expected(snapshot: Snapshot | None, expect: Expect | None) -> None:

@@ -16,6 +16,7 @@ from metagame.core.session import Expect, Kind
 from metagame.errors import InvalidAction, InvalidJson, InvalidRequest, UnknownFrameType
 
 MAX_SEED = 2**63 - 1
+MAX_REQUEST_ID = 256
 _SHOWN = 200
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="Seed of the episode; drawn where absent")]
@@ -87,7 +88,7 @@ class ExpectModel(BaseModel):
 class _Addressed(BaseModel):
     request_id: Annotated[
         str | None,
-        Field(min_length=1, max_length=256, description="Makes the request safe to send again"),
+        Field(min_length=1, max_length=MAX_REQUEST_ID, description="Makes the request safe to send again"),
     ] = None
     expect: Annotated[ExpectModel | None, Field(description="Refuse unless the session stands exactly here")] = None
 
@@ -113,6 +114,12 @@ class StepBody(_Addressed):
     timeout_s: Annotated[
         float | None, Field(gt=0, description="Taken for OpenEnv's clients; a step here never runs long")
     ] = None
+
+
+class MakeBody(BaseModel):
+    """Body of `POST /sessions`, which may be empty."""
+
+    session_id: Annotated[str | None, Field(description="Name of the session; made up where absent")] = None
 
 
 class _ResetData(_Episode):
@@ -169,7 +176,7 @@ def parse_frame(text: str) -> dict[str, Any]:
 def frame_request_id(frame: dict[str, Any]) -> str | None:
     """The request id of a frame that may be wrong in other ways, for its error answer."""
     request_id = frame.get("request_id")
-    return request_id if isinstance(request_id, str) and len(request_id) <= _SHOWN else None
+    return request_id if isinstance(request_id, str) and len(request_id) <= MAX_REQUEST_ID else None
 
 
 def decode_frame(frame: dict[str, Any]) -> Request:
@@ -201,6 +208,19 @@ def decode_step_body(body: bytes) -> StepRequest:
         raise invalid([{"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}])
     checked = _validate(StepBody, _parse_body(body), "body")
     return StepRequest(checked.action, checked.request_id, checked.expected())
+
+
+def decode_make_body(body: bytes) -> str | None:
+    """The session id in the body of `POST /sessions`, if there is one."""
+    return _validate(MakeBody, _parse_body(body), "body").session_id if body.strip() else None
+
+
+def check_request_id(request_id: str) -> str:
+    """A request id from outside a body; raises InvalidRequest."""
+    if not 1 <= len(request_id) <= MAX_REQUEST_ID:
+        text = f"A request id is 1 to {MAX_REQUEST_ID} characters"
+        raise invalid([{"type": "string_length", "loc": ["header", "Idempotency-Key"], "msg": text}])
+    return request_id
 
 
 def validate_action(action_type: type[ModelT], action: dict[str, Any]) -> ModelT:

@@ -1,0 +1,135 @@
+"""The composition root: settings in, a server out.
+
+uvicorn services.app:app        reads the environment
+python -m services.app          the same with the listening socket set up as it should be
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.routing import WebSocketRoute
+
+from metagame import __version__
+from metagame.games import Game
+from metagame.games.echo import EchoGame
+
+from . import logs
+from .engine import Engine
+from .lifecycle import Lifecycle
+from .settings import PREFIX, Settings, SettingsError, load_settings
+from .store.base import SessionStore
+from .surfaces import problems
+from .surfaces.http import HttpSurface
+from .surfaces.ops import OpsSurface
+from .surfaces.websocket import WebSocketSurface
+from .upkeep import Upkeep
+
+SETTINGS_EXIT = 2
+WEBSOCKET_PATHS = ("/ws", "/sessions/{session_id}/ws")
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings, game: Game | None = None, store: SessionStore | None = None) -> FastAPI:
+    """The server of one game; the store is opened from the settings unless one is given."""
+    game = game or EchoGame(settings.max_message_length)
+    store = store or open_store(settings)
+    engine = Engine(
+        game,
+        store,
+        max_sessions=settings.max_sessions,
+        timeout_s=settings.redis_timeout_s,
+        step_before_reset=settings.step_before_reset == "allow",
+    )
+    lifecycle = Lifecycle(drain_timeout_s=settings.drain_timeout_s)
+    upkeep = Upkeep(engine, session_ttl_s=settings.session_ttl_s)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        lifecycle.take_sigterm()
+        upkeep.start()
+        yield
+        await upkeep.stop()
+        await store.close()
+
+    app = FastAPIOffline(
+        title="Metagame",
+        version=__version__,
+        description=f"{game.description} A session belongs to no process: any worker serves any step.",
+        lifespan=lifespan,
+    )
+    problems.install(app)
+    OpsSurface(engine, lifecycle).install(app)
+    HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes).install(app)
+    socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
+    app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
+    return app
+
+
+def open_store(settings: Settings) -> SessionStore:
+    """The store that the settings name; nothing is connected yet."""
+    max_sessions, ttl_ms = settings.max_sessions, settings.session_ttl_ms
+    if settings.redis_url is None:
+        from .store.memory import MemoryStore  # noqa: PLC0415 - a server without Redis loads no Redis client
+
+        return MemoryStore(max_sessions=max_sessions, ttl_ms=ttl_ms)
+    from .store.connect import open_client  # noqa: PLC0415 - as above
+    from .store.redis import RedisStore  # noqa: PLC0415 - as above
+
+    try:
+        client = open_client(settings.redis_url, timeout_s=settings.redis_timeout_s)
+    except ValueError as wrong:
+        message = f"{PREFIX}REDIS_URL is not allowed: {wrong}"
+        raise SettingsError(message) from None
+    return RedisStore(client, max_sessions=max_sessions, ttl_ms=ttl_ms)
+
+
+def main(**flags: Any) -> int:
+    """Serve until stopped; flags are settings by name, None where not given. Returns an exit code."""
+    from .serve import serve  # noqa: PLC0415 - under another server this module runs without uvicorn
+
+    try:
+        settings = load_settings(**flags)
+        open_store(settings)
+    except SettingsError as wrong:
+        return _refuse(wrong)
+    # Worker processes build their app from the environment.
+    os.environ.update({PREFIX + name.upper(): str(value) for name, value in flags.items() if value is not None})
+    return serve(settings, f"{__name__}:app")
+
+
+def _refuse(wrong: SettingsError) -> int:
+    print(f"metagame: {wrong}", file=sys.stderr)  # noqa: T201 - before logging is set up
+    return SETTINGS_EXIT
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, made when a server asks for it, so that importing this module starts nothing."""
+    if name != "app":
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    try:
+        settings = load_settings()
+        logs.configure(settings.log_format)
+        app = create_app(settings)
+    except SettingsError as wrong:
+        sys.exit(_refuse(wrong))
+    if settings.redis_url is None:
+        log.warning(
+            "sessions live in this process's memory and are lost with it",
+            remedy=f"set {PREFIX}REDIS_URL to keep them and to run more than one worker",
+        )
+    globals()["app"] = app
+    return app
+
+
+if __name__ == "__main__":
+    sys.exit(main())

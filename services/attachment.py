@@ -1,0 +1,50 @@
+"""One open socket's hold on a session.
+
+An attachment caches the snapshot it last saw, so that a step is one commit. The cache may be
+stale and the hold may be lost at any time; the commit's fence finds out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from metagame.errors import MetaGameError
+
+from .records import Held
+from .store.base import ATTACHMENT_BYTES, Origin
+
+
+class Attachment:
+    """A socket's hold; `lost` is called once when a lease renewal finds it taken over.
+
+    `attached` is False while the session does not exist: the first reset makes it. `seen` is the
+    episode this socket knows of: a step is taken in no other.
+    """
+
+    __slots__ = ("anonymous", "attached", "held", "lost", "renew_at", "seen", "session_id", "token")
+
+    def __init__(self, session_id: str, *, anonymous: bool, lost: Callable[[MetaGameError], None]) -> None:
+        self.session_id = session_id
+        self.token = os.urandom(ATTACHMENT_BYTES)
+        self.anonymous = anonymous
+        self.lost = lost
+        self.attached = False
+        self.held: Held | None = None
+        self.seen: str | None = None
+        self.renew_at = 0.0
+
+    @property
+    def origin(self) -> Origin:
+        """What a session that this socket's reset makes will be."""
+        return Origin.ANONYMOUS if self.anonymous else Origin.NAMED
+
+    def holds(self, held: Held) -> None:
+        """Take note of where the session stands."""
+        self.attached = True
+        self.held = held
+
+    def let_go(self) -> None:
+        """Take note that the session does not exist any more."""
+        self.attached = False
+        self.held = None

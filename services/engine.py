@@ -1,0 +1,156 @@
+"""Snapshot → decide → commit: what every surface asks, and the only caller of the store.
+
+The engine holds no session. It reads a snapshot (or uses the one a socket cached), lets the
+core decide, and commits; when the commit was stale it decides again on the newer snapshot. It
+fills in what is random before the first decision, so that deciding again decides the same.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from uuid import uuid4
+
+import structlog
+
+from metagame.core.codec import pack
+from metagame.core.session import EMPTY, Command, Kind, Reset, Step, check_legal, check_session_id, refused
+from metagame.errors import CapacityReached, MetaGameError, SessionLost, Unavailable
+from metagame.games import Game, Observation
+from metagame.wire.answers import StateAnswer
+from metagame.wire.requests import ResetRequest, StepRequest, validate_action
+
+from .attachment import Attachment
+from .records import Held, SessionItem, generation_after, held, item, new_session_id, session_hash
+from .resend import Deadline
+from .store.base import Draft, Origin, Outcome, SessionStore, Word
+from .submission import Submission, read
+
+log = structlog.get_logger()
+
+
+class Engine:
+    """The operations of the pool; every method may raise what metagame.errors lists."""
+
+    def __init__(
+        self, game: Game, store: SessionStore, *, max_sessions: int, timeout_s: float, step_before_reset: bool = False
+    ) -> None:
+        self.game = game
+        self.store = store
+        self.attachments: set[Attachment] = set()
+        self.active = False
+        """Whether a session was used since the upkeep last looked."""
+        self._max_sessions = max_sessions
+        self._timeout_s = timeout_s
+        self._step_before_reset = step_before_reset
+
+    async def reset(self, session_id: str, request: ResetRequest, attachment: Attachment | None = None) -> Observation:
+        """Start an episode, making the session if there is none."""
+        command = Reset(
+            episode_id=request.episode_id or str(uuid4()),
+            seed=secrets.randbits(63) if request.seed is None else request.seed,
+            options=request.options,
+            expect=request.expect,
+        )
+        return await self._submit(session_id, command, request, attachment)
+
+    async def step(self, session_id: str, request: StepRequest, attachment: Attachment | None = None) -> Observation:
+        """Take one step of the running episode."""
+        action = validate_action(self.game.action_type, request.action)
+        begin = None
+        if self._step_before_reset and attachment is not None and attachment.anonymous:
+            begin = Reset(str(uuid4()), secrets.randbits(63), {})
+        command = Step(action, request.expect, begin)
+        return await self._submit(session_id, command, request, attachment)
+
+    async def state(self, session_id: str, attachment: Attachment | None = None) -> StateAnswer:
+        """Where the session stands now, whatever this worker remembers."""
+        self.active = True
+        record = await read(self.store, session_id, attachment, self._deadline())
+        snapshot = None if record is None else held(record).snapshot
+        check_legal(snapshot, Kind.STATE)
+        stands = snapshot or EMPTY
+        if attachment is not None:
+            attachment.seen = stands.episode_id
+        return StateAnswer(stands.episode_id, stands.step_count)
+
+    async def make(self, session_id: str | None) -> tuple[SessionItem, bool]:
+        """A session without an episode, and whether it is new; an existing one stays as it is."""
+        name = new_session_id() if session_id is None else check_session_id(session_id)
+        draft = Draft(Origin.MADE, generation_after(None), pack(EMPTY, None))
+        outcome = await self._deadline().write(lambda: self.store.make(name, draft))
+        if outcome.word is Word.FULL:
+            raise self._full(outcome)
+        return await self.inspect(name), outcome.word is Word.MADE
+
+    async def inspect(self, session_id: str) -> SessionItem:
+        """One session, its TTL left as it is."""
+        record = await self._deadline().read(lambda: self.store.inspect(session_id))
+        if record is None:
+            raise refused(SessionLost)
+        return item(session_id, record)
+
+    async def page(self, cursor: str | None, limit: int) -> tuple[list[SessionItem], str | None]:
+        """Some sessions and the cursor to go on with; raises store.base.InvalidCursor."""
+        page = await self._deadline().read(lambda: self.store.page(cursor, limit))
+        return [item(session_id, record) for session_id, record in page.sessions], page.next_cursor
+
+    async def end(self, session_id: str) -> None:
+        """End a session; one that does not exist is no error."""
+        if await self._deadline().write(lambda: self.store.end(session_id)):
+            log.info("session ended", session=session_hash(session_id), reason="asked")
+
+    async def open(self, session_id: str | None, lost: Callable[[MetaGameError], None]) -> Attachment:
+        """An open socket's attachment: to the named session, or to an anonymous one made for it."""
+        if session_id is None:
+            attachment = Attachment(new_session_id(), anonymous=True, lost=lost)
+            draft = Draft(Origin.ANONYMOUS, generation_after(None), pack(EMPTY, None), attachment=attachment.token)
+            outcome = await self._deadline().write(lambda: self.store.make(attachment.session_id, draft))
+            if outcome.word is Word.FULL:
+                raise self._full(outcome)
+            attachment.holds(Held(draft.generation, EMPTY, draft.origin))
+        else:
+            attachment = Attachment(session_id, anonymous=False, lost=lost)
+            self.active = True
+            await read(self.store, session_id, attachment, self._deadline())
+            if attachment.held is not None:
+                attachment.seen = attachment.held.snapshot.episode_id
+        self.attachments.add(attachment)
+        return attachment
+
+    async def leave(self, attachment: Attachment, *, closed: bool) -> None:
+        """A socket went, by a `close` frame or not: end or detach its session (session rule 13)."""
+        self.attachments.discard(attachment)
+        if attachment.held is None:
+            return
+        origin = attachment.held.origin
+        ends = origin is Origin.ANONYMOUS or (closed and origin is Origin.NAMED)
+        try:
+            if ends:
+                await self._deadline().write(lambda: self.store.end(attachment.session_id, attachment.token))
+            else:
+                await self._deadline().write(lambda: self.store.detach(attachment.session_id, attachment.token))
+        except Unavailable:
+            log.warning("socket left without the store", session=session_hash(attachment.session_id))
+            return  # the lease or the TTL ends what could not be ended here
+        log.info("session ended" if ends else "socket detached", session=session_hash(attachment.session_id))
+
+    async def _submit(
+        self, session_id: str, command: Command, request: ResetRequest | StepRequest, attachment: Attachment | None
+    ) -> Observation:
+        self.active = True
+        deadline = self._deadline(repeatable=request.request_id is not None)
+        submission = Submission(self.game, self.store, session_id, attachment, deadline)
+        outcome = await submission.run(command, request)
+        if isinstance(outcome, Outcome):
+            raise self._full(outcome)
+        return outcome
+
+    def _full(self, outcome: Outcome) -> CapacityReached:
+        log.info("session refused", reason="capacity", active=outcome.active)
+        counts = f"{outcome.active}/{self._max_sessions}"
+        message = f"Server at capacity: {counts} sessions active. Cannot accept new connections."
+        return CapacityReached(message, active_sessions=outcome.active, max_sessions=self._max_sessions)
+
+    def _deadline(self, *, repeatable: bool = True) -> Deadline:
+        return Deadline(self._timeout_s, repeatable=repeatable)

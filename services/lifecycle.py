@@ -1,0 +1,91 @@
+"""Where a worker is in its life, and how it leaves (session rule 12).
+
+On SIGTERM it stops accepting, lets what is in flight finish, closes named sockets with 1012 so
+that their clients go on elsewhere, leaves anonymous ones until the deadline, and then hands
+the signal on to the server that it runs in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+import structlog
+
+SERVER_STOP_S = 1.0
+"""What the server itself takes to stop, out of the drain's time."""
+
+log = structlog.get_logger()
+
+
+class Drainable(Protocol):
+    """An open socket."""
+
+    anonymous: bool
+
+    def drain(self) -> None:
+        """Finish what is in flight and close with 1012."""
+
+
+class Lifecycle:
+    """The sockets of a worker and whether it is draining."""
+
+    def __init__(self, *, drain_timeout_s: float) -> None:
+        self.draining = False
+        self._sockets: set[Drainable] = set()
+        self._empty = asyncio.Event()
+        self._drain_timeout_s = drain_timeout_s
+        self._drain: asyncio.Task[None] | None = None
+
+    def enter(self, socket: Drainable) -> None:
+        """A socket opened."""
+        self._sockets.add(socket)
+        self._empty.clear()
+
+    def exit(self, socket: Drainable) -> None:
+        """A socket is gone, its session ended or detached."""
+        self._sockets.discard(socket)
+        if not self._sockets:
+            self._empty.set()
+
+    def take_sigterm(self) -> None:
+        """Drain on SIGTERM before the server's own handler runs; a second SIGTERM goes straight to it."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # a server embedded in a thread is stopped by its owner
+        previous = signal.getsignal(signal.SIGTERM)
+        if not callable(previous):
+            return
+        loop = asyncio.get_running_loop()
+
+        def on_sigterm(number: int, frame: FrameType | None) -> None:
+            if self.draining:
+                previous(number, frame)
+            else:
+                self.draining = True
+                loop.call_soon_threadsafe(self._begin, previous)
+
+        signal.signal(signal.SIGTERM, on_sigterm)
+
+    def _begin(self, server_stop: Callable[[int, FrameType | None], Any]) -> None:
+        # uvicorn's handler is a method of its server, whose listeners are closed here: no new
+        # connection comes to a worker that is leaving. Under another server they stay open.
+        server = getattr(server_stop, "__self__", None)
+        for listener in getattr(server, "servers", []):
+            listener.close()
+        self._drain = asyncio.create_task(self._drain_then(server_stop))
+
+    async def _drain_then(self, server_stop: Callable[[int, FrameType | None], Any]) -> None:
+        named = [socket for socket in self._sockets if not socket.anonymous]
+        log.info("worker draining", sockets=len(self._sockets), named=len(named))
+        for socket in named:
+            socket.drain()
+        if self._sockets:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), max(0.0, self._drain_timeout_s - SERVER_STOP_S))
+        log.info("worker drained", sockets_left=len(self._sockets))
+        server_stop(signal.SIGTERM, None)

@@ -1,0 +1,98 @@
+"""What the engine reads out of a store's record, and the generations it draws."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from metagame.core.codec import RequestKey, entry_step, unpack_answer, unpack_snapshot
+from metagame.core.session import Snapshot
+from metagame.errors import AnswerForgotten, RequestConflict
+from metagame.games import Observation
+
+from .store.base import GENERATION_BYTES, Origin, Record
+
+_COUNTER_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session as a worker last saw it."""
+
+    generation: bytes
+    snapshot: Snapshot
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class SessionItem:
+    """A session as `GET /sessions` shows it."""
+
+    session_id: str
+    episode_id: str | None
+    step_count: int
+    generation: int
+    attached: bool
+    expires_in_s: float
+
+
+def held(record: Record) -> Held:
+    """The record's snapshot, decoded; raises Unavailable for a newer release's format."""
+    return Held(record.generation, unpack_snapshot(record.body), record.origin)
+
+
+def item(session_id: str, record: Record) -> SessionItem:
+    """The record as listed."""
+    snapshot = unpack_snapshot(record.body)
+    return SessionItem(
+        session_id=session_id,
+        episode_id=snapshot.episode_id,
+        step_count=snapshot.step_count,
+        generation=counter(record.generation),
+        attached=record.attached,
+        expires_in_s=round((record.expires_in_ms or 0) / 1000, 3),
+    )
+
+
+def recall(record: Record, key: RequestKey) -> Observation | None:
+    """The answer to a request that the session remembers; None if it does not.
+
+    Raises RequestConflict if its id was used for another command, AnswerForgotten if only the
+    newest request's answer is still kept and this is an older one.
+    """
+    for place, entry in enumerate(record.remembered):
+        if not entry.startswith(key.id_hash):
+            continue
+        if not entry.startswith(key.id_hash + key.digest):
+            message = "This request_id was already used for another command in this session. Use a new one."
+            raise RequestConflict(message)
+        answer = unpack_answer(record.body) if place == 0 else None
+        if answer is None:
+            step = entry_step(entry)
+            message = f"This request was already committed as step {step}; its answer is no longer kept."
+            raise AnswerForgotten(message, step=step)
+        return answer
+    return None
+
+
+def counter(generation: bytes) -> int:
+    """The number that each commit raises by one."""
+    return int.from_bytes(generation[:_COUNTER_BYTES], "big")
+
+
+def generation_after(generation: bytes | None) -> bytes:
+    """A new generation: the next number (1 for a new session) and 64 random bits."""
+    number = 1 if generation is None else counter(generation) + 1
+    return number.to_bytes(_COUNTER_BYTES, "big") + os.urandom(GENERATION_BYTES - _COUNTER_BYTES)
+
+
+def new_session_id() -> str:
+    """A session id nobody can guess: 128 random bits as 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+def session_hash(session_id: str) -> str:
+    """How a log names a session, whose id is a bearer key and is never logged."""
+    return blake2b(session_id.encode(), digest_size=6).hexdigest()

@@ -1,0 +1,80 @@
+"""Sending the same request to the store again until a deadline, and what to say when it passes.
+
+This is the only place that resends: the Redis client's own retries are off. A verb of the store
+is safe to send again, so an answer lost on its way back costs a resend, never a second step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from metagame.core.codec import unknown_format
+from metagame.errors import Unavailable
+
+from .store.base import StoreUnavailable, UnreadableRecord
+
+FIRST_PAUSE_S = 0.02
+LONGEST_PAUSE_S = 0.5
+
+T = TypeVar("T")
+_jitter = random.Random()  # noqa: S311 - spreads resends; the global generator stays untouched
+
+
+class Deadline:
+    """The time one request may spend on the store, and whether a write's outcome is unknown.
+
+    `repeatable`: the client gave a request id, so that it may send the request again itself.
+    """
+
+    __slots__ = ("_ends", "_repeatable", "unknown")
+
+    def __init__(self, timeout_s: float, *, repeatable: bool) -> None:
+        self._ends = asyncio.get_running_loop().time() + timeout_s
+        self._repeatable = repeatable
+        self.unknown = False
+
+    def remaining_s(self) -> float:
+        """Seconds left, not above zero when it has passed."""
+        return self._ends - asyncio.get_running_loop().time()
+
+    async def read(self, send: Callable[[], Awaitable[T]]) -> T:
+        """The store's answer to a verb that changes no episode."""
+        return await self._send(send, write=False)
+
+    async def write(self, send: Callable[[], Awaitable[T]]) -> T:
+        """The store's answer to a commit; remembers if one was sent whose answer never came."""
+        return await self._send(send, write=True)
+
+    def passed(self) -> Unavailable:
+        """The error for a request that got no answer in time (design: the one idea)."""
+        if not self.unknown:
+            message = "The session store cannot be reached, and nothing was done. Send the request again in a moment."
+            return Unavailable(message, retryable=True)
+        if self._repeatable:
+            message = (
+                "The session store did not answer in time."
+                " Send the request again with the same request_id: it happens once."
+            )
+            return Unavailable(message, retryable=True, outcome="unknown")
+        message = (
+            "The session store did not answer in time, and this request may or may not have been carried out."
+            " Ask for the state before going on; with a request_id it could safely be sent again."
+        )
+        return Unavailable(message, retryable=False, outcome="unknown")
+
+    async def _send(self, send: Callable[[], Awaitable[T]], *, write: bool) -> T:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return await send()
+            except UnreadableRecord:
+                raise unknown_format() from None
+            except StoreUnavailable as away:
+                self.unknown |= write and away.unknown
+                if self.remaining_s() <= pause_s:
+                    raise self.passed() from away
+            await asyncio.sleep(pause_s * _jitter.uniform(0.5, 1.0))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -1,0 +1,58 @@
+"""Running under uvicorn, with the socket and protocol settings that sessions need."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from .lifecycle import SERVER_STOP_S
+from .settings import Settings
+
+KEEPALIVE_IDLE_S = 60
+KEEPALIVE_INTERVAL_S = 15
+KEEPALIVE_PROBES = 4
+KEPT_ALIVE_S = 75
+"""Longer than a balancer keeps an idle connection, so that it never sends on one just closed."""
+
+
+def serve(settings: Settings, app: str) -> int:
+    """Serve the app (an import string) until a signal; returns an exit code."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=settings.max_frame_bytes,
+        # Dead peers are found by TCP keepalive: a trainer's blocked event loop answers no ping for minutes.
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_keep_alive=KEPT_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(SERVER_STOP_S)),
+    )
+    listener = config.bind_socket()
+    keep_alive(listener)
+    host, port = listener.getsockname()[:2]
+    print(f"metagame: serving on http://{host}:{port}  (docs at /docs, Ctrl-C stops)", flush=True)  # noqa: T201 - the command's output
+    if settings.workers > 1:
+        Multiprocess(config, sockets=[listener]).run()
+    else:
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def keep_alive(listener: socket.socket) -> None:
+    """Have accepted connections, which inherit from the listener, find out dead peers within two minutes."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
+    if idle is not None:
+        listener.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE_IDLE_S)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

@@ -1,0 +1,185 @@
+"""Every setting of a server, read once and frozen.
+
+A flag beats `METAGAME_X`, which beats OpenEnv's own bare name, which beats the default. What a
+setting does is said where it is used; here stand names, units, bounds and defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from metagame.games.echo import MAX_MESSAGE_LENGTH
+
+PREFIX = "METAGAME_"
+LATER = ("API_KEYS", "ALLOWED_ORIGINS", "MODE", "REDIS_WAIT_REPLICAS")
+"""Settings of later releases that somebody may rely on: set, they stop the start."""
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the text names the variable, its value and what is allowed."""
+
+
+def _names(name: str, *bare: str) -> AliasChoices:
+    return AliasChoices(PREFIX + name, *bare)
+
+
+class Settings(BaseSettings):
+    """A server's settings; build it with `load_settings`, which explains what is wrong."""
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+
+    redis_url: Annotated[
+        str | None,
+        Field(
+            validation_alias=_names("REDIS_URL"),
+            description="Where sessions live: redis://, rediss://, redis+sentinel://, redis+cluster://."
+            " Unset: in this process's memory, one worker only",
+        ),
+    ] = None
+    redis_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0, le=60, validation_alias=_names("REDIS_TIMEOUT_S"), description="Deadline of a request's Redis work"
+        ),
+    ] = 5.0
+    max_sessions: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100_000_000,
+            validation_alias=_names("MAX_SESSIONS", "MAX_CONCURRENT_ENVS"),
+            description="Sessions in the whole pool, whatever the number of workers",
+        ),
+    ] = 10_000
+    session_ttl_s: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=31_536_000,
+            validation_alias=_names("SESSION_TTL_S"),
+            description="A session without a socket ends after this long without a request",
+        ),
+    ] = 3600.0
+    max_message_length: Annotated[
+        int,
+        Field(
+            ge=1, le=10_000_000, validation_alias=_names("MAX_MESSAGE_LENGTH"), description="Code points of a message"
+        ),
+    ] = MAX_MESSAGE_LENGTH
+    max_frame_bytes: Annotated[
+        int,
+        Field(
+            ge=1024,
+            le=100_000_000,
+            validation_alias=_names("MAX_FRAME_BYTES"),
+            description="Bytes of an HTTP body or a WebSocket frame",
+        ),
+    ] = 1_048_576
+    step_before_reset: Annotated[
+        Literal["refuse", "allow"],
+        Field(
+            validation_alias=_names("STEP_BEFORE_RESET"),
+            description="allow: a first step on an anonymous socket starts an episode by itself",
+        ),
+    ] = "refuse"
+    host: Annotated[
+        str, Field(min_length=1, validation_alias=_names("HOST", "HOST"), description="Address to listen on")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Field(
+            ge=0, le=65535, validation_alias=_names("PORT", "PORT"), description="Port to listen on; 0 picks a free one"
+        ),
+    ] = 8000
+    workers: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=256,
+            validation_alias=_names("WORKERS", "WORKERS"),
+            description="Worker processes; more than 1 needs Redis",
+        ),
+    ] = 1
+    drain_timeout_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3600,
+            validation_alias=_names("DRAIN_TIMEOUT_S"),
+            description="A stopping worker leaves within this time",
+        ),
+    ] = 10.0
+    log_format: Annotated[
+        Literal["console", "json"],
+        Field(validation_alias=_names("LOG_FORMAT"), description="Log lines for people or for machines"),
+    ] = "console"
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, url: str | None) -> str | None:
+        if url is None or not url.strip():
+            return None
+        if re.match(r"(rediss?|redis\+sentinel|redis\+cluster)://[^/]", url) is None:
+            message = (
+                "must be redis://host:port/db, rediss://…, redis+sentinel://h1:26379,h2:26379/service/db"
+                " or redis+cluster://h1:7000,h2:7001"
+            )
+            raise ValueError(message)
+        return url
+
+    @property
+    def session_ttl_ms(self) -> int:
+        """`session_ttl_s` in milliseconds."""
+        return round(self.session_ttl_s * 1000)
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from flags (None: not given) and the environment; raises SettingsError."""
+    for name in LATER:
+        if os.environ.get(PREFIX + name):
+            message = f"{PREFIX}{name} is set, but this release does not have that setting yet. Unset it."
+            raise SettingsError(message)
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as wrong:
+        raise SettingsError("\n".join(_explain(error, given) for error in wrong.errors())) from None
+    if settings.workers > 1 and settings.redis_url is None:
+        message = (
+            f"WORKERS is {settings.workers}, but without {PREFIX}REDIS_URL sessions live in one process's memory,"
+            f" where other workers cannot see them. Set {PREFIX}REDIS_URL (for example redis://localhost:6379/0)"
+            " or use one worker."
+        )
+        raise SettingsError(message)
+    return settings
+
+
+def hide_password(url: str) -> str:
+    """The URL with user and password as ***."""
+    return re.sub(r"//[^/]*@", "//***@", url)
+
+
+def _explain(error: Any, given: dict[str, Any]) -> str:
+    alias = str(error["loc"][0])
+    name = next(
+        (field for field, info in Settings.model_fields.items() if field == alias or alias in _choices(info)), alias
+    )
+    where = f"--{name.replace('_', '-')}" if name in given else _variable(name)
+    shown = hide_password(str(error["input"]))
+    return f"{where} is {shown!r}, which is not allowed: {error['msg']}"
+
+
+def _choices(info: Any) -> list[str]:
+    alias = info.validation_alias
+    return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
+
+
+def _variable(field: str) -> str:
+    """The variable the value came from: the first that is set."""
+    choices = _choices(Settings.model_fields[field])
+    return next((name for name in choices if name in os.environ), choices[0])

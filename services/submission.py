@@ -1,0 +1,213 @@
+"""One command's way: snapshot → decide → commit, again on a newer snapshot while it is stale.
+
+A submission lives as long as its request and holds what the rounds learn: the snapshot decided
+on, whether that came fresh from the store, and whether a write's outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import structlog
+
+from metagame.core.codec import HASH_BYTES, RequestKey, pack, request_key
+from metagame.core.session import Command, Snapshot, Step, decide
+from metagame.errors import GameFailed, MetaGameError, SessionMoved, SessionTakenOver, Unavailable
+from metagame.games import Game, Observation
+from metagame.wire.requests import ResetRequest, StepRequest
+
+from .attachment import Attachment
+from .records import Held, counter, generation_after, held, recall
+from .resend import Deadline
+from .store.base import REMEMBERED, Commit, Draft, Origin, Outcome, Record, SessionStore, Word
+
+ROUNDS = 8
+"""Decisions on ever newer snapshots before a request is sent back."""
+
+log = structlog.get_logger()
+
+
+async def read(
+    store: SessionStore, session_id: str, attachment: Attachment | None, deadline: Deadline
+) -> Record | None:
+    """The record from the store; a socket that is not attached yet is attached by this.
+
+    Raises SessionTakenOver where the attachment is no longer the session's.
+    """
+    if attachment is None:
+        return await deadline.read(lambda: store.load(session_id))
+    if attachment.attached:
+        record = await deadline.read(lambda: store.load(session_id))
+        if record is not None and record.attachment != attachment.token:
+            raise taken_over()
+    else:
+        record = await deadline.read(lambda: store.attach(session_id, attachment.token))
+    if record is None:
+        attachment.let_go()
+    else:
+        attachment.holds(held(record))
+    return record
+
+
+def taken_over() -> SessionTakenOver:
+    """The error for a socket that owns its session no longer."""
+    message = (
+        "A newer socket has attached to this session, or it was ended and made again;"
+        " this socket owns it no longer. Open a new socket to take it back."
+    )
+    return SessionTakenOver(message)
+
+
+class Submission:
+    """A reset or step on its way; `run` it once."""
+
+    __slots__ = ("_attachment", "_base", "_command", "_deadline", "_fresh", "_game", "_key", "_session_id", "_store")
+
+    def __init__(
+        self,
+        game: Game,
+        store: SessionStore,
+        session_id: str,
+        attachment: Attachment | None,
+        deadline: Deadline,
+    ) -> None:
+        self._game = game
+        self._store = store
+        self._session_id = session_id
+        self._attachment = attachment
+        self._deadline = deadline
+        self._base = None if attachment is None else attachment.held
+        self._fresh = False
+
+    async def run(self, command: Command, request: ResetRequest | StepRequest) -> Observation | Outcome:
+        """The answer, committed now or when the request first came; or the outcome FULL."""
+        self._command = command
+        self._key = _key(request)
+        for _ in range(ROUNDS):
+            if self._base is None and not self._fresh:
+                replayed = await self._learn()
+                if replayed is not None:
+                    return replayed
+            try:
+                snapshot, answer, body = self._decide()
+            except MetaGameError:
+                if self._fresh:
+                    raise
+                self._base = None  # the refusal may be the cache's fault: ask the store before saying so
+                continue
+            generation = generation_after(None if self._base is None else self._base.generation)
+            outcome = await self._write(generation, self._key.entry(snapshot.step_count), body)
+            if outcome.word is Word.COMMITTED or outcome.word is Word.MADE:
+                self._keep(generation, snapshot)
+                return answer
+            if outcome.word is Word.FULL:
+                return outcome
+            replayed = self._lost_race(outcome)
+            if replayed is not None:
+                return replayed
+        message = "Too many others are changing this session at this moment, and nothing was done. Send it again."
+        raise Unavailable(message, retryable=True)
+
+    async def _learn(self) -> Observation | None:
+        """Take the session's newest snapshot as base; the recorded answer if it has the request already."""
+        record = await read(self._store, self._session_id, self._attachment, self._deadline)
+        self._fresh = True
+        if record is None:
+            return None
+        self._base = held(record)
+        return self._replay(record)
+
+    def _decide(self) -> tuple[Snapshot, Observation, bytes]:
+        """The snapshot, the answer and the body to store that the command leads to."""
+        base = None if self._base is None else self._base.snapshot
+        if base is not None and self._attachment is not None and isinstance(self._command, Step):
+            _check_seen(base, self._attachment)
+        try:
+            snapshot, answer = decide(self._game, base, self._command)
+            return snapshot, answer, pack(snapshot, answer)
+        except MetaGameError:
+            raise
+        except Exception as failure:  # the game is somebody's code: its failure is an answer, not a crash
+            log.exception("the game failed", game=self._game.name, command=self._command.kind.value)
+            message = "The game failed on this request, and nothing was changed. The server's log says why."
+            raise GameFailed(message) from failure
+
+    async def _write(self, generation: bytes, entry: bytes, body: bytes) -> Outcome:
+        token = b"" if self._attachment is None else self._attachment.token
+        if self._base is None:
+            draft = Draft(self._origin(), generation, body, entry, token)
+            return await self._deadline.write(lambda: self._store.make(self._session_id, draft))
+        commit = Commit(entry, self._base.generation, generation, body, token)
+        return await self._deadline.write(lambda: self._store.commit(self._session_id, commit))
+
+    def _lost_race(self, outcome: Outcome) -> Observation | None:
+        """Learn from an outcome that committed nothing; the recorded answer if there is one."""
+        if outcome.word is Word.SUPERSEDED:
+            raise taken_over()
+        if outcome.word is Word.GONE:
+            self._base, self._fresh = None, True
+            if self._attachment is not None:
+                self._attachment.let_go()
+            return None
+        record = _present(outcome)
+        if outcome.word is not Word.STALE:
+            return self._replay(record)
+        self._check_certain(record)
+        # A session that somebody else made in between is attached to before it is used.
+        usable = self._attachment is None or self._attachment.attached
+        self._base, self._fresh = (held(record), True) if usable else (None, False)
+        return None
+
+    def _replay(self, record: Record) -> Observation | None:
+        """The recorded answer, if the record remembers the request; see `recall` for its errors."""
+        answer = recall(record, self._key)
+        attachment = self._attachment
+        if answer is not None and attachment is not None and record.attachment == attachment.token:
+            attachment.holds(held(record))
+            attachment.seen = held(record).snapshot.episode_id  # only the newest request's answer is kept
+        return answer
+
+    def _keep(self, generation: bytes, snapshot: Snapshot) -> None:
+        if self._attachment is not None:
+            self._attachment.holds(Held(generation, snapshot, self._origin()))
+            self._attachment.seen = snapshot.episode_id
+
+    def _origin(self) -> Origin:
+        if self._base is not None:
+            return self._base.origin
+        return Origin.NAMED if self._attachment is None else self._attachment.origin
+
+    def _check_certain(self, record: Record) -> None:
+        """Refuse to decide again where a commit whose answer was lost may have been carried out.
+
+        A record remembers its newest requests: further on, or in another session of this name, it
+        can no longer say whether this one was among them. A deadline that passed (a worker that
+        slept) refuses as well: the client may long have gone on elsewhere.
+        """
+        gone_on = counter(record.generation) - (0 if self._base is None else counter(self._base.generation))
+        uncertain = self._deadline.unknown and not 0 < gone_on <= REMEMBERED
+        if uncertain or self._deadline.remaining_s() <= 0:
+            raise self._deadline.passed()
+
+
+def _key(request: ResetRequest | StepRequest) -> RequestKey:
+    if request.request_id is None:
+        return RequestKey(secrets.token_bytes(HASH_BYTES), bytes(HASH_BYTES))
+    return request_key(request.request_id, request.kind.value, request.payload)
+
+
+def _present(outcome: Outcome) -> Record:
+    if outcome.record is None:
+        message = f"the store answered {outcome.word.value} without the record"
+        raise AssertionError(message)
+    return outcome.record
+
+
+def _check_seen(snapshot: Snapshot, attachment: Attachment) -> None:
+    """Refuse a step in an episode that this socket never saw: somebody else reset the session."""
+    if snapshot.episode_id != attachment.seen:
+        message = (
+            "Another client has started a new episode in this session since this socket last saw it."
+            " Ask for the state to go on in that one, or reset."
+        )
+        raise SessionMoved(message, episode_id=snapshot.episode_id, step_count=snapshot.step_count)

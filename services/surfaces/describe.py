@@ -1,0 +1,159 @@
+"""What OpenAPI, and so `/docs`, says of the routes that read their bodies themselves.
+
+They do so because OpenEnv's errors name fields by the action's own names, and because a body is
+validated once, straight from its bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from metagame.games import Game
+from metagame.models import MetaGameState
+from metagame.wire.requests import MakeBody, ResetBody, StepBody
+
+Schema = dict[str, Any]
+
+_ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
+BY_PATH: list[Schema] = [{"name": "session_id", "in": "path", "required": True, "schema": _ID}]
+BY_HEADER: list[Schema] = [
+    {"name": "X-Session-ID", "in": "header", "schema": _ID, "description": "Names the session"},
+    {"name": "session_id", "in": "query", "schema": _ID, "description": "The same, where no header is sent"},
+]
+_KEY: Schema = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": 256},
+    "description": "The request id, where the body has none",
+}
+_ITEM: Schema = {
+    "type": "object",
+    "properties": {
+        "session_id": _ID,
+        "episode_id": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "step_count": {"type": "integer", "minimum": 0},
+        "generation": {"type": "integer", "minimum": 1},
+        "attached": {"type": "boolean"},
+        "expires_in_s": {"type": "number"},
+    },
+}
+_PAGE: Schema = {
+    "type": "object",
+    "properties": {
+        "sessions": {"type": "array", "items": _ITEM},
+        "next_cursor": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    },
+}
+_PROBLEM: Schema = {
+    "type": "object",
+    "properties": {
+        "detail": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+        "code": {"type": "string"},
+        "reason": {"type": "string"},
+        "retryable": {"type": "boolean"},
+    },
+    "required": ["detail", "code"],
+}
+
+
+def reset(game: Game, named: list[Schema]) -> Schema:
+    """Route arguments of a reset."""
+    asks = _asks([*named, _KEY], _inlined(ResetBody), required=False)
+    return _route("Start an episode", {200: _observed(game)}, (400, 409, 413, 422, 503), asks)
+
+
+def step(game: Game, named: list[Schema]) -> Schema:
+    """Route arguments of a step."""
+    body = _inlined(StepBody)
+    body["properties"]["action"] = _inlined(game.action_type)
+    return _route("Take a step", {200: _observed(game)}, (400, 409, 413, 422, 503), _asks([*named, _KEY], body))
+
+
+def state(named: list[Schema]) -> Schema:
+    """Route arguments of a state."""
+    return _route("Where the session stands", {200: _inlined(MetaGameState)}, (400, 404, 503), _asks(named))
+
+
+def make() -> Schema:
+    """Route arguments of making a session."""
+    asks = _asks([], _inlined(MakeBody), required=False)
+    return _route("Make a session", {201: _ITEM, 200: _ITEM}, (400, 413, 422, 503), asks)
+
+
+def page() -> Schema:
+    """Route arguments of listing sessions."""
+    return _route("List sessions", {200: _PAGE}, (422, 503))
+
+
+def inspect() -> Schema:
+    """Route arguments of inspecting a session."""
+    return _route("Inspect a session", {200: _ITEM}, (400, 404, 503))
+
+
+def end() -> Schema:
+    """Route arguments of ending a session."""
+    return _route("End a session", {204: None}, (400, 503))
+
+
+def _route(
+    summary: str, answers: dict[int, Schema | None], problems: tuple[int, ...], asks: Schema | None = None
+) -> Schema:
+    """Route arguments; the first answer's status is the usual one."""
+    answered = {
+        status: {"description": "Done"} | ({"content": _json(schema)} if schema else {})
+        for status, schema in answers.items()
+    }
+    refused = {status: {"description": "Refused", "content": _json(_PROBLEM)} for status in problems}
+    return {
+        "summary": summary,
+        "openapi_extra": asks or {},
+        "responses": {**answered, **refused},
+        "status_code": next(iter(answers)),
+        "response_model": None,
+    }
+
+
+def _asks(parameters: list[Schema], body: Schema | None = None, *, required: bool = True) -> Schema:
+    asks: Schema = {"parameters": parameters}
+    if body is not None:
+        asks["requestBody"] = {"required": required, "content": _json(body)}
+    return asks
+
+
+def _json(schema: Schema) -> Schema:
+    return {"application/json": {"schema": schema}}
+
+
+def _observed(game: Game) -> Schema:
+    observation = _inlined(game.observation_type)
+    properties = dict(observation["properties"])
+    top = {name: properties.pop(name, {}) for name in ("reward", "done")}
+    return {
+        "type": "object",
+        "properties": {
+            "observation": {**observation, "properties": properties},
+            **top,
+            "metadata": {"anyOf": [{"type": "object"}, {"type": "null"}]},
+            "request_id": {"type": "string"},
+        },
+        "required": ["observation", "reward", "done"],
+    }
+
+
+def _inlined(model: type[BaseModel]) -> Schema:
+    """The model's JSON schema with its definitions in place: OpenAPI looks for them elsewhere."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, dict):
+            reference = node.get("$ref")
+            if isinstance(reference, str):
+                return resolve(definitions[reference.rpartition("/")[2]])
+            return {key: resolve(value) for key, value in node.items()}
+        return [resolve(value) for value in node] if isinstance(node, list) else node
+
+    inlined: Schema = resolve(schema)
+    return inlined

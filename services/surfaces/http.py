@@ -1,0 +1,171 @@
+"""OpenEnv's HTTP, and the sessions as resources.
+
+`/reset`, `/step` and `/state` stand twice: at the root, where header, query or cookie name the
+session, and under `/sessions/{session_id}`, where the path does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from metagame.core import strictjson
+from metagame.core.session import check_session_id
+from metagame.errors import InvalidRequest, SessionLost, TooLarge
+from metagame.games import Observation
+from metagame.wire.answers import StateAnswer, observation_body, state_body
+from metagame.wire.requests import (
+    ResetRequest,
+    StepRequest,
+    check_request_id,
+    decode_make_body,
+    decode_reset_body,
+    decode_step_body,
+    invalid,
+    not_an_object,
+)
+
+from ..engine import Engine
+from ..lifecycle import Lifecycle
+from ..records import SessionItem, new_session_id
+from ..store.base import InvalidCursor
+from . import describe
+from .naming import session_headers, session_of, tell
+from .problems import JSON
+
+IDEMPOTENCY_KEY = "idempotency-key"
+MAX_PAGE = 1000
+
+RequestT = TypeVar("RequestT", ResetRequest, StepRequest)
+
+
+class HttpSurface:
+    """The handlers; each decodes, asks the engine, encodes."""
+
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, *, max_body_bytes: int) -> None:
+        self._engine = engine
+        self._lifecycle = lifecycle
+        self._max_body_bytes = max_body_bytes
+
+    def install(self, app: FastAPI) -> None:
+        """Add the routes."""
+        game = self._engine.game
+        root = APIRouter(tags=["environment"])
+        by_path = APIRouter(prefix="/sessions/{session_id}", tags=["sessions"])
+        for router, named in ((root, describe.BY_HEADER), (by_path, describe.BY_PATH)):
+            router.post("/reset", **describe.reset(game, named))(self.reset)
+            router.post("/step", **describe.step(game, named))(self.step)
+            router.get("/state", **describe.state(named))(self.state)
+        sessions = APIRouter(prefix="/sessions", tags=["sessions"])
+        sessions.post("", **describe.make())(self.make)
+        sessions.get("", **describe.page())(self.page)
+        sessions.get("/{session_id}", **describe.inspect())(self.inspect)
+        sessions.delete("/{session_id}", **describe.end())(self.end)
+        for router in (root, sessions, by_path):
+            app.include_router(router)
+
+    async def reset(self, request: Request) -> Response:
+        """Start an episode, in a session of its own where none is named."""
+        named = session_of(request)
+        asked = decode_reset_body(await self._body(request))
+        session_id = named or new_session_id()
+        answer = await self._engine.reset(session_id, _with_key(asked, request))
+        if named is None:
+            tell(request, session_id, by_cookie=True)
+        return self._observed(request, answer, asked.request_id)
+
+    async def step(self, request: Request) -> Response:
+        """Take one step of the session's episode."""
+        session_id = session_of(request)
+        asked = decode_step_body(await self._body(request))
+        if session_id is None:
+            message = (
+                "This request names no session. Send a reset first and name its session:"
+                " by the header X-Session-ID, by ?session_id=, by the cookie that the reset set,"
+                " or use /sessions/{session_id}/step."
+            )
+            raise SessionLost(message)
+        answer = await self._engine.step(session_id, _with_key(asked, request))
+        return self._observed(request, answer, asked.request_id)
+
+    async def state(self, request: Request) -> Response:
+        """Where the session stands; without a session, where a new one would."""
+        session_id = session_of(request)
+        answer = StateAnswer(None, 0) if session_id is None else await self._engine.state(session_id)
+        return self._json(request, state_body(answer))
+
+    async def make(self, request: Request) -> Response:
+        """Make a session, or find the one of this name."""
+        item, made = await self._engine.make(decode_make_body(await self._body(request)))
+        tell(request, item.session_id)
+        return self._json(request, _item_body(item), 201 if made else 200)
+
+    async def page(
+        self,
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+        cursor: str | None = None,
+    ) -> Response:
+        """Some of the pool's sessions."""
+        try:
+            items, next_cursor = await self._engine.page(cursor or None, limit)
+        except InvalidCursor:
+            text = "Input should be a next_cursor of an earlier answer"
+            raise invalid([{"type": "cursor", "loc": ["query", "cursor"], "msg": text}]) from None
+        body = {"sessions": [asdict(item) for item in items], "next_cursor": next_cursor}
+        return self._json(request, strictjson.dumps(body))
+
+    async def inspect(self, request: Request, session_id: str) -> Response:
+        """One session."""
+        item = await self._engine.inspect(tell(request, check_session_id(session_id)))
+        return self._json(request, _item_body(item))
+
+    async def end(self, request: Request, session_id: str) -> Response:
+        """End a session, if it exists."""
+        await self._engine.end(tell(request, check_session_id(session_id)))
+        return Response(status_code=204, headers=session_headers(request))
+
+    async def _body(self, request: Request) -> bytes:
+        """The request's JSON body, empty where there is none; raises TooLarge or InvalidRequest."""
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > self._max_body_bytes:
+                    message = f"A body may have up to {self._max_body_bytes} bytes."
+                    raise TooLarge(message, limit_bytes=self._max_body_bytes)
+        except ClientDisconnect:
+            message = "The body did not arrive whole."
+            raise InvalidRequest(message) from None
+        if body and not _is_json(request.headers.get("content-type", "")):
+            raise not_an_object(body.decode(errors="replace"))
+        return bytes(body)
+
+    def _observed(self, request: Request, answer: Observation, request_id: str | None) -> Response:
+        return self._json(request, observation_body(answer, request_id))
+
+    def _json(self, request: Request, body: bytes, status: int = 200) -> Response:
+        headers = session_headers(request)
+        if self._lifecycle.draining:
+            headers["connection"] = "close"
+        return Response(body, status, headers, JSON)
+
+
+def _with_key(asked: RequestT, request: Request) -> RequestT:
+    """The request with the id that the header gives, where its body gives none."""
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    if asked.request_id is not None or not key:
+        return asked
+    return replace(asked, request_id=check_request_id(key))
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == JSON or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _item_body(item: SessionItem) -> bytes:
+    return strictjson.dumps(asdict(item))

@@ -1,0 +1,61 @@
+"""How a request names its session, and how the answer tells the name.
+
+Over HTTP: the path, else the header, else the query, else the cookie. A socket never reads the
+cookie: a browser sends it along unasked, and two tabs would take one session from each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.requests import HTTPConnection
+
+from metagame.core.session import check_session_id
+
+HEADER = "x-session-id"
+QUERY = "session_id"
+COOKIE = "metagame_session"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A session's name in a request; `by_cookie`: the answer renews the cookie."""
+
+    session_id: str
+    by_cookie: bool = False
+
+
+def named_session(connection: HTTPConnection) -> str | None:
+    """The session id by path, header or query; empty ones do not count. Raises InvalidSessionId."""
+    session_id = (
+        connection.path_params.get(QUERY) or connection.headers.get(HEADER) or connection.query_params.get(QUERY)
+    )
+    return check_session_id(session_id) if session_id else None
+
+
+def session_of(request: Request) -> str | None:
+    """The session id that an HTTP request names, by cookie in the last place. Raises InvalidSessionId."""
+    session_id = named_session(request)
+    if session_id is not None:
+        return tell(request, session_id)
+    cookie = request.cookies.get(COOKIE)
+    return tell(request, check_session_id(cookie), by_cookie=True) if cookie else None
+
+
+def tell(request: Request, session_id: str, *, by_cookie: bool = False) -> str:
+    """Have the answer, an error too, carry this name; returns it."""
+    request.state.session = Named(session_id, by_cookie)
+    return session_id
+
+
+def session_headers(request: Request) -> dict[str, str]:
+    """The answer's headers that name the session, as far as it is known."""
+    named: Named | None = getattr(request.state, "session", None)
+    if named is None:
+        return {}
+    headers = {HEADER: named.session_id}
+    if named.by_cookie:
+        secure = "; Secure" if request.url.scheme == "https" else ""
+        headers["set-cookie"] = f"{COOKIE}={named.session_id}; Path=/; HttpOnly; SameSite=Lax{secure}"
+    return headers

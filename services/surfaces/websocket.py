@@ -1,0 +1,168 @@
+"""OpenEnv's socket: one answer per frame, in order, and no frame that was not asked for.
+
+Three frames come unasked, each before a close: the pool is full, the socket cannot be opened,
+the session was taken over. A frame that is wrong costs an error frame and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+from starlette.requests import HTTPConnection
+
+from metagame.errors import InvalidJson, MetaGameError, TooLarge, outward
+from metagame.wire.answers import error_frame, observation_frame, state_frame
+from metagame.wire.requests import (
+    CloseRequest,
+    Request,
+    ResetRequest,
+    StepRequest,
+    decode_frame,
+    frame_request_id,
+    parse_frame,
+)
+
+from ..attachment import Attachment
+from ..engine import Engine
+from ..lifecycle import Lifecycle
+from .naming import named_session
+
+NORMAL = 1000
+DRAINING = 1012
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+class WebSocketSurface:
+    """The ASGI application of every WebSocket path."""
+
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, *, max_frame_bytes: int) -> None:
+        self._engine = engine
+        self._lifecycle = lifecycle
+        self._max_frame_bytes = max_frame_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one socket from its handshake to its end."""
+        message = await receive()
+        if message["type"] != "websocket.connect":
+            return
+        socket = Socket(self._engine, receive, send, self._max_frame_bytes)
+        if self._lifecycle.draining:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": DRAINING})
+            return
+        try:
+            session_id = named_session(HTTPConnection(scope))
+            # Attached before the handshake is answered: who sees the socket open has the session.
+            attachment = await self._engine.open(session_id, socket.lost)
+        except MetaGameError as error:
+            await socket.refuse(error)
+            return
+        closed = False
+        self._lifecycle.enter(socket)
+        try:
+            closed = await socket.serve(attachment)
+        finally:
+            await self._engine.leave(attachment, closed=closed)
+            self._lifecycle.exit(socket)
+
+
+class Socket:
+    """One open socket."""
+
+    def __init__(self, engine: Engine, receive: Receive, send: Send, max_frame_bytes: int) -> None:
+        self.anonymous = False
+        self._engine = engine
+        self._receive = receive
+        self._send = send
+        self._max_frame_bytes = max_frame_bytes
+        self._busy = False
+        self._close_code: int | None = None
+        self._farewell: asyncio.Task[None] | None = None
+
+    async def refuse(self, error: MetaGameError) -> None:
+        """Tell why the socket cannot be opened, as OpenEnv does: accepted, one frame, closed."""
+        await self._send({"type": "websocket.accept"})
+        await self._send({"type": "websocket.send", "text": error_frame(error)})
+        await self._send({"type": "websocket.close", "code": NORMAL})
+
+    async def serve(self, attachment: Attachment) -> bool:
+        """Answer frames until the socket ends; whether a `close` frame ended it."""
+        self.anonymous = attachment.anonymous
+        await self._send({"type": "websocket.accept"})
+        while self._close_code is None:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect" or self._farewell is not None:
+                return False  # a frame that crosses the farewell is not carried out
+            self._busy = True
+            answer = await self._answer(message, attachment)
+            if answer is None:
+                await self._send({"type": "websocket.close", "code": NORMAL})
+                return True
+            await self._send({"type": "websocket.send", "text": answer})
+            self._busy = False
+        await self._send({"type": "websocket.close", "code": self._close_code})
+        return False
+
+    def lost(self, error: MetaGameError) -> None:
+        """Tell an idle socket that its session is no longer its own; a busy one finds out by itself."""
+        if not self._busy:
+            self._leave(outward(error).close_code or NORMAL, error_frame(error))
+
+    def drain(self) -> None:
+        """Close for a restart: at once if idle, else behind the answer that is on its way."""
+        if self._busy:
+            self._close_code = DRAINING
+        else:
+            self._leave(DRAINING)
+
+    def _leave(self, code: int, frame: str | None = None) -> None:
+        if self._farewell is None:
+            self._farewell = asyncio.create_task(self._say_farewell(code, frame))
+
+    async def _say_farewell(self, code: int, frame: str | None) -> None:
+        with contextlib.suppress(OSError):  # the client may be gone first
+            if frame is not None:
+                await self._send({"type": "websocket.send", "text": frame})
+            await self._send({"type": "websocket.close", "code": code})
+
+    async def _answer(self, message: Message, attachment: Attachment) -> str | None:
+        """The answer to one frame; None to a `close` frame."""
+        request_id = None
+        try:
+            frame = parse_frame(self._text(message))
+            request_id = frame_request_id(frame)
+            request = decode_frame(frame)
+            return None if isinstance(request, CloseRequest) else await self._ask(request, attachment)
+        except MetaGameError as error:
+            self._close_code = outward(error).close_code
+            return error_frame(error, request_id)
+
+    async def _ask(self, request: Request, attachment: Attachment) -> str:
+        if isinstance(request, StepRequest):
+            stepped = await self._engine.step(attachment.session_id, request, attachment)
+            return observation_frame(stepped, request.request_id)
+        if isinstance(request, ResetRequest):
+            ready = await self._engine.reset(attachment.session_id, request, attachment)
+            return observation_frame(ready, request.request_id)
+        assert not isinstance(request, CloseRequest)  # noqa: S101 - answered by the caller
+        state = await self._engine.state(attachment.session_id, attachment)
+        return state_frame(state, request.request_id)
+
+    def _text(self, message: Message) -> str:
+        text: str | None = message.get("text")
+        if text is None:
+            why = "Invalid JSON: a frame is a text frame, and this one is binary"
+            raise InvalidJson(why)
+        if 4 * len(text) > self._max_frame_bytes < len(text.encode()):
+            why = f"A frame may have up to {self._max_frame_bytes} bytes."
+            raise TooLarge(why, limit_bytes=self._max_frame_bytes)
+        return text

@@ -1,0 +1,85 @@
+"""What a worker does besides answering: renew its sockets' leases, sweep, keep the pool's keys.
+
+Nothing here is needed for correctness of a step. A worker that stops doing it loses its leases,
+and the others clean up after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from .attachment import Attachment
+from .engine import Engine
+from .store.base import StoreUnavailable, UnreadableRecord, Word
+from .submission import taken_over
+
+RENEW_S = 8.0
+SWEEP_S = 4.0
+BATCH = 256
+
+log = structlog.get_logger()
+_jitter = random.Random()  # noqa: S311 - spreads renewals; the global generator stays untouched
+
+
+class Upkeep:
+    """The background work of one worker; `start` it in the event loop, `stop` it before the store closes."""
+
+    def __init__(self, engine: Engine, *, session_ttl_s: float) -> None:
+        self._engine = engine
+        self._renew_s = min(RENEW_S, session_ttl_s / 3)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin; each kind of work has a task of its own, so that a slow one holds up no other."""
+        self._tasks = [
+            asyncio.create_task(self._every(self._renew_s / 8, self._renew)),
+            asyncio.create_task(self._every(SWEEP_S, self._sweep)),
+            asyncio.create_task(self._every(self._renew_s, self._keep)),
+        ]
+
+    async def stop(self) -> None:
+        """End and wait for the end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _every(self, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(pause_s * _jitter.uniform(0.8, 1.0))
+            try:
+                await work()
+            except (StoreUnavailable, UnreadableRecord) as away:
+                log.debug("upkeep without the store", work=work.__name__, reason=type(away).__name__)
+
+    async def _renew(self) -> None:
+        now = asyncio.get_running_loop().time()
+        due = [one for one in self._engine.attachments if one.attached and one.renew_at <= now]
+        for start in range(0, len(due), BATCH):
+            batch = due[start : start + BATCH]
+            words = await self._engine.store.renew([(one.session_id, one.token) for one in batch])
+            for attachment, word in zip(batch, words, strict=True):
+                self._note(attachment, word, now)
+
+    def _note(self, attachment: Attachment, word: Word, now: float) -> None:
+        if word is Word.RENEWED:
+            # A few renewals may be missed before the lease lapses; the spread keeps them from bunching.
+            attachment.renew_at = now + self._renew_s * _jitter.uniform(0.6, 0.85)
+        elif word is Word.GONE:
+            attachment.let_go()
+        elif attachment in self._engine.attachments:
+            attachment.let_go()
+            attachment.lost(taken_over())
+
+    async def _sweep(self) -> None:
+        freed = await self._engine.store.sweep()
+        if freed:
+            log.info("places freed", places=freed)
+
+    async def _keep(self) -> None:
+        if self._engine.active or self._engine.attachments:
+            self._engine.active = False
+            await self._engine.store.keep()
