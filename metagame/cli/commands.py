@@ -7,7 +7,7 @@ import importlib.util
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,13 +37,28 @@ def metagame(
     """Serve the Meta Game environment, and see it work."""
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
-def serve(context: typer.Context) -> None:
-    """Start the server; see `metagame serve --help` for its options."""
+def _setting(text: str, metavar: str = "TEXT") -> Any:
+    return typer.Option(help=text, metavar=metavar, show_default=False)
+
+
+@app.command()
+def serve(  # noqa: PLR0913 - each is a setting, and the server checks it
+    *,
+    host: Annotated[str | None, _setting("Address to listen on; default 127.0.0.1.")] = None,
+    port: Annotated[str | None, _setting("Port to listen on; default 8000, 0 picks a free one.", "PORT")] = None,
+    workers: Annotated[str | None, _setting("Worker processes; more than 1 needs Redis.", "N")] = None,
+    redis_url: Annotated[str | None, _setting("Where sessions live; default: in this process's memory.", "URL")] = None,
+    max_sessions: Annotated[str | None, _setting("Sessions in the whole pool.", "N")] = None,
+    session_ttl_s: Annotated[str | None, _setting("Ends a session without a socket or a request.", "SECONDS")] = None,
+    step_before_reset: Annotated[str | None, _setting("A first step without a reset.", "refuse|allow")] = None,
+    drain_timeout_s: Annotated[str | None, _setting("A stopping worker leaves within this time.", "SECONDS")] = None,
+    log_format: Annotated[str | None, _setting("Log lines for people or for machines.", "console|json")] = None,
+) -> None:
+    """Start the server. An option beats its METAGAME_X variable; the README lists all settings."""
+    flags = dict(locals())
     for name in _SERVER_PACKAGES:
         if _is_ours(name):
-            importlib.import_module(f"{name}.app").main(context.args)
-            return
+            raise typer.Exit(importlib.import_module(f"{name}.app").main(**flags))
     typer.echo("The server package is not installed beside this command.", err=True)
     raise typer.Exit(USAGE)
 

@@ -84,12 +84,7 @@ def _on(base_url: str, plan: Plan, console: Console, *, own: bool = False) -> in
     passed = not found.errors
     _show(plan, console, found, [], passed=passed)
     if passed and own:
-        console.print(
-            "\nGo on:  metagame serve           a server on http://127.0.0.1:8000"
-            "\n        metagame demo --url URL  the same episodes on any server"
-            "\n        metagame demo --crash    kill a worker half way, and lose nothing",
-            highlight=False,
-        )
+        report.print_next_steps(console)
     return DONE if passed else CHECK_FAILED
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -64,6 +67,23 @@ def print_table(console: Console, title: str, rows: list[tuple[str, str]]) -> No
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)
+
+
+def print_next_steps(console: Console) -> None:
+    """How to go on, with the command as it can be typed here."""
+    command = _this_command()
+    console.print(f"\nGo on:  {command} serve            a server on http://127.0.0.1:8000", highlight=False)
+    console.print(f"        {command} demo --url URL   the same episodes on any server", highlight=False)
+    console.print(f"        {command} demo --crash     kill a worker half way, and lose nothing", highlight=False)
+
+
+def _this_command() -> str:
+    if shutil.which("metagame"):
+        return "metagame"
+    script = Path(sys.argv[0])
+    if script.name != "metagame":
+        return f"{Path(sys.executable).name} -m metagame"
+    return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
 
 
 def print_errors(console: Console, errors: list[str]) -> None:

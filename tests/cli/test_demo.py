@@ -1,0 +1,125 @@
+"""The `metagame` command as somebody types it: real processes, exit codes, and what is left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metagame._version import __version__
+
+SMALL = ("--episodes", "8", "--steps", "20")
+
+
+def metagame(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "metagame", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+        timeout=120,
+    )
+
+
+def test_the_demo_checks_every_answer_and_says_how_to_go_on(tmp_path: Path) -> None:
+    done = metagame("demo", *SMALL, TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for text in ("160 of 160 steps", "Every answer checked", "steps/s", "p50", "p99", "errors", "metagame serve"):
+        assert text in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_one_object_and_nothing_else() -> None:
+    done = metagame("demo", *SMALL, "--json")
+    shown = json.loads(done.stdout)
+    assert (shown["schema_version"], shown["passed"], shown["errors"]) == (1, True, [])
+    assert (shown["episodes"], shown["steps"], shown["lost"], shown["repeated"]) == (8, 160, 0, 0)
+
+
+def test_a_worker_killed_half_way_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    done = metagame("demo", "--crash", "--episodes", "16", "--steps", "100", "--json", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["steps"], shown["lost"], shown["repeated"], shown["errors"]) == (1600, 0, 0, [])
+    assert 0 < shown["dropped"] == shown["resumed"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_crash_demo_without_redis_says_how_to_get_it(tmp_path: Path) -> None:
+    done = metagame("demo", "--crash", PATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "apt-get install redis-server" in done.stderr
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
+@pytest.mark.parametrize("crash", [(), ("--crash",)], ids=["one server", "two workers and a Redis"])
+def test_a_stopped_demo_leaves_no_process_and_no_file(
+    ending: signal.Signals, crash: tuple[str], tmp_path: Path
+) -> None:
+    mark = f"DEMO_TEST_MARK={tmp_path.name}"
+    demo = subprocess.Popen(
+        [sys.executable, "-u", "-m", "metagame", "demo", *crash, "--episodes", "64", "--steps", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path), "DEMO_TEST_MARK": tmp_path.name},
+    )
+    assert demo.stdout is not None
+    try:
+        assert any("steps at once" in line for line in demo.stdout)
+        demo.send_signal(ending)
+        _, said = demo.communicate(timeout=30)
+    finally:
+        demo.kill()
+    assert demo.returncode == 130, said
+    assert "nothing is left running" in said
+    assert list(tmp_path.iterdir()) == []
+    assert _processes_with(mark) == []
+
+
+def test_a_url_where_nobody_answers_exits_with_3() -> None:
+    done = metagame("demo", "--url", "http://127.0.0.1:9", "--json")
+    assert done.returncode == 3
+    assert "No server answers at http://127.0.0.1:9" in done.stderr
+    assert json.loads(done.stdout)["passed"] is False
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("demo", "--steps", "0"),
+        ("demo", "--steps", "x"),
+        ("demo", "--bogus"),
+        ("bogus",),
+        ("demo", "--crash", "--url", "http://localhost"),
+        ("serve", "--workers", "2"),
+        ("serve", "--port", "x"),
+        ("serve", "--bogus"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2_and_says_what_is_wrong(arguments: tuple[str, ...]) -> None:
+    done = metagame(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_the_version_is_the_packages() -> None:
+    assert metagame("--version").stdout == f"metagame {__version__}\n"
+
+
+def _processes_with(mark: str) -> list[str]:
+    """Command lines of processes that inherited this variable; nothing where there is no /proc."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
