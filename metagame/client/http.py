@@ -1,0 +1,127 @@
+"""The HTTP transport: one request each, without a socket to keep; sessions are never attached.
+
+For places where WebSockets do not pass, and for sessions that several clients step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import httpx
+
+from metagame._version import __version__
+from metagame.client.transport import Address, ConnectionLost, not_metagame, refused
+from metagame.client.websocket import AWAY_STATUSES, retry_after_fields
+from metagame.errors import ProtocolError, Unavailable
+from metagame.wire.answers import Answer, decode_body, decode_observation, decode_state, error_of_body
+from metagame.wire.requests import CloseRequest, Request, StateRequest, encode_body
+
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class HttpTransport:
+    """Requests as POST and GET under `/sessions/<id>`.
+
+    `ends_session`: whether a CloseRequest deletes the session. `http_transport` is httpx's own,
+    for tests and unusual networks.
+    """
+
+    def __init__(  # noqa: PLR0913 - a client's knobs are keywords
+        self,
+        address: Address,
+        *,
+        headers: Mapping[str, str] | None = None,
+        connect_timeout_s: float = 10.0,
+        message_timeout_s: float = 60.0,
+        ends_session: bool = True,
+        http_transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._address = address
+        self._headers = {"User-Agent": f"metagame/{__version__}", **(headers or {})}
+        self._timeout = httpx.Timeout(message_timeout_s, connect=connect_timeout_s)
+        self._ends_session = ends_session
+        self._http_transport = http_transport
+        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def exchange(self, session_id: str, request: Request) -> Answer | None:
+        """Send one HTTP request and decode its answer."""
+        if isinstance(request, CloseRequest):
+            if self._ends_session:
+                await self._send("DELETE", session_id, "")
+            return None
+        if isinstance(request, StateRequest):
+            return decode_state(decode_body(await self._send("GET", session_id, "/state")))
+        body = decode_body(await self._send("POST", session_id, f"/{request.kind.value}", encode_body(request)))
+        if body.get("request_id", request.request_id) != request.request_id:
+            message = "The server's answer is another request's. Does a proxy mix up answers? Call state() to go on."
+            raise ProtocolError(message)
+        return decode_observation(body)
+
+    async def close(self) -> None:
+        """Close connections; the session stays."""
+        client, self._client = self._client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.aclose()
+
+    async def _send(self, method: str, session_id: str, path: str, content: bytes | None = None) -> bytes:
+        url = f"{self._address.http}/sessions/{quote(session_id, safe='')}{path}"
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        try:
+            response = await self._connections().request(method, url, content=content, headers=headers)
+        except _UNSENT as wrong:
+            if isinstance(_root(wrong), ssl.SSLError):
+                message = f"No secure connection to {url}: {wrong}. Check the certificate and base_url."
+                raise Unavailable(message, retryable=False) from wrong
+            raise ConnectionLost(_reason(wrong), sent=False) from wrong
+        except httpx.TransportError as wrong:
+            raise ConnectionLost(_reason(wrong), sent=True) from wrong
+        except httpx.RequestError as wrong:
+            raise not_metagame(url, f"its answer cannot be read ({wrong})") from wrong
+        if not response.is_success:
+            raise _error(url, response)
+        return response.content
+
+    def _connections(self) -> httpx.AsyncClient:
+        """The connections of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            self._loop = loop
+            self._client = httpx.AsyncClient(
+                headers=self._headers,
+                timeout=self._timeout,
+                trust_env=not self._address.loopback,
+                transport=self._http_transport,
+            )
+        return self._client
+
+
+def _error(url: str, response: httpx.Response) -> Exception:
+    after = retry_after_fields(response.headers.get("Retry-After"))
+    try:
+        error = error_of_body(response.content)
+    except ProtocolError as unreadable:
+        error = unreadable
+    if not isinstance(error, ProtocolError):
+        error.fields.update(after)
+        return error
+    status = response.status_code
+    if status in AWAY_STATUSES:
+        return ConnectionLost(f"HTTP status {status}", sent=status not in {429, 503}, **after)
+    if status in {401, 403}:
+        return refused(url, status)
+    return not_metagame(url, f"HTTP status {status}")
+
+
+def _reason(error: httpx.TransportError) -> str:
+    root = _root(error)
+    return "connection refused" if isinstance(root, ConnectionRefusedError) else str(error) or type(error).__name__
+
+
+def _root(error: BaseException) -> BaseException:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error

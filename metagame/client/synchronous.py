@@ -1,0 +1,141 @@
+"""The synchronous client: for scripts, notebooks and threads."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from pydantic import BaseModel
+
+from metagame.client import loop
+from metagame.client.options import BASE_URL, ClientOptions, TransportChoice
+from metagame.client.session import Session
+from metagame.client.shapes import ActionT, ObservationT, action_payload, check_reset, state_of, step_result
+from metagame.client.transport import Transport
+from metagame.models import MetaGameAction, MetaGameObservation, MetaGameState, StepResult
+
+T = TypeVar("T")
+
+
+class GameEnv(Generic[ActionT, ObservationT]):
+    """AsyncGameEnv without `await`: the same arguments, calls and errors.
+
+    It works from any thread, and inside a running event loop too, which it blocks. A forked
+    child that uses its parent's client gets a session of its own there and has to reset it,
+    unless a session_id was given.
+    """
+
+    action_type: ClassVar[type[BaseModel]]
+    observation_type: ClassVar[type[BaseModel]]
+
+    def __init__(  # noqa: PLR0913 - a client's knobs are keywords
+        self,
+        base_url: str = BASE_URL,
+        *,
+        transport: TransportChoice = "websocket",
+        session_id: str | None = None,
+        shared: bool = False,
+        headers: Mapping[str, str] | None = None,
+        connect_timeout_s: float = 10.0,
+        message_timeout_s: float = 60.0,
+        deadline_s: float = 60.0,
+        capacity_wait_s: float = 0.0,
+        max_message_size_mb: float = 100.0,
+        websocket_ping_interval_s: float | None = None,
+        websocket_ping_timeout_s: float | None = None,
+    ) -> None:
+        self._options = ClientOptions(
+            base_url=base_url,
+            transport=transport,
+            session_id=session_id,
+            shared=shared,
+            headers=headers,
+            connect_timeout_s=connect_timeout_s,
+            message_timeout_s=message_timeout_s,
+            deadline_s=deadline_s,
+            capacity_wait_s=capacity_wait_s,
+            max_message_size_mb=max_message_size_mb,
+            websocket_ping_interval_s=websocket_ping_interval_s,
+            websocket_ping_timeout_s=websocket_ping_timeout_s,
+        )
+        self.base_url = base_url
+        self._base_url = base_url  # where tools written for OpenEnv's clients look
+        self._inherited: list[object] = []
+        self._open()
+
+    @property
+    def session_id(self) -> str:
+        """The session's id; whoever has it can step the session."""
+        return self._here().session_id
+
+    def reset(self, seed: int | None = None, episode_id: str | None = None, **options: Any) -> StepResult[ObservationT]:
+        """Start an episode; `options` are the game's own."""
+        number = check_reset(seed, episode_id, options)
+        return self._result(loop.wait_for(self._here().reset(number, episode_id, options)))
+
+    def step(self, action: ActionT | Mapping[str, Any]) -> StepResult[ObservationT]:
+        """Take one action, a model or a dict of its fields."""
+        return self._result(loop.wait_for(self._here().step(action_payload(self.action_type, action))))
+
+    def state(self) -> MetaGameState:
+        """Where the session stands."""
+        return state_of(loop.wait_for(self._here().state()))
+
+    def close(self) -> None:
+        """End the session (not the server), or leave it if it is shared; again is no error."""
+        session, owned = self._here(), self._owned
+        loop.wait_for(_close(session, owned))
+
+    def sync(self) -> Self:
+        """Itself: this client is synchronous already."""
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._session, transport = self._options.open()
+        self._owned = transport if isinstance(self._options.transport, str) else None
+        if self._owned is not None:
+            # A client that is forgotten gives its connection up; the session lives as long as it may.
+            finalizer = weakref.finalize(self, _give_up, self._owned, self._pid)
+            finalizer.atexit = False
+
+    def _here(self) -> Session:
+        """The session of this process; a fork's copies of the parent's sockets are left alone."""
+        if self._pid != os.getpid():
+            self._inherited += [self._session, self._owned]
+            self._open()
+        return self._session
+
+    def _result(self, answer: Any) -> StepResult[Any]:
+        return step_result(self.observation_type, answer)
+
+
+class MetaGameEnv(GameEnv[MetaGameAction, MetaGameObservation]):
+    """One session of the Meta Game, synchronous; AsyncGameEnv says what its arguments mean."""
+
+    action_type = MetaGameAction
+    observation_type = MetaGameObservation
+
+
+async def _close(session: Session, owned: Transport | None) -> None:
+    try:
+        await session.close()
+    finally:
+        if owned is not None:
+            await owned.close()
+
+
+def _give_up(transport: Transport, pid: int) -> None:
+    if pid == os.getpid():
+        loop.start(transport.close())

@@ -1,0 +1,102 @@
+"""What carries a request to a server and its answer back, and what it says when that failed.
+
+A transport knows addresses and connections. It sends each request once: resending, deadlines
+and what a session expects are the session's (session.py).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from metagame.core.session import check_session_id
+from metagame.errors import InvalidRequest, ProtocolError
+from metagame.wire.answers import Answer
+from metagame.wire.requests import Request
+
+_SESSION_PATH = re.compile(r"(?P<prefix>.*)/sessions/(?P<session_id>[^/]+)", re.DOTALL)
+_LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1|.*\.localhost", re.IGNORECASE)
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+class ConnectionLost(Exception):
+    """The connection failed or dropped. `sent`: the request may have reached the server all the same."""
+
+    def __init__(self, reason: str, *, sent: bool, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.sent = sent
+        self.retry_after_s = retry_after_s
+
+
+class Transport(Protocol):
+    """A way to a server, with one verb."""
+
+    async def exchange(self, session_id: str, request: Request) -> Answer | None:
+        """Send one request of a session and return its answer; None after a CloseRequest.
+
+        Raises the server's error, or ConnectionLost, after which the same request may be sent
+        again. A cancelled exchange leaves nothing behind that a later one could take for its
+        own answer. Called for one request of a session at a time.
+        """
+
+    async def close(self) -> None:
+        """Give up connections; sessions stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server's address: `http` is its URL without a slash at the end."""
+
+    http: str
+    loopback: bool
+
+    @property
+    def websocket(self) -> str:
+        """The address with the WebSocket scheme."""
+        return "ws" + self.http.removeprefix("http")
+
+
+def parse_base_url(base_url: str) -> tuple[Address, str | None]:
+    """The address, and the session id where the URL ends in `/sessions/<id>`; raises InvalidRequest."""
+    try:
+        parts = urlsplit(base_url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise _not_an_address(base_url) from None
+    scheme = _SCHEMES.get(parts.scheme)
+    if scheme is None or not host or parts.query or parts.fragment:
+        raise _not_an_address(base_url)
+    path, session_id = parts.path.rstrip("/"), None
+    if (named := _SESSION_PATH.fullmatch(path)) is not None:
+        path, session_id = named["prefix"], check_session_id(named["session_id"])
+    loopback = _LOOPBACK.fullmatch(host) is not None
+    return Address(f"{scheme}://{parts.netloc}{path}", loopback), session_id
+
+
+def not_metagame(url: str, what: str) -> ProtocolError:
+    """The error for an answer that no Metagame server gives."""
+    message = (
+        f"What answers at {url} is not a Metagame server: {what}."
+        " Check base_url; it is the server's address without a path, unless a proxy adds one."
+    )
+    return ProtocolError(message)
+
+
+def refused(url: str, status: int) -> InvalidRequest:
+    """The error for an address that wants other credentials."""
+    message = (
+        f"{url} refused the client with HTTP status {status}."
+        ' Pass what it asks for, for example headers={"Authorization": "Bearer ..."}, and check base_url.'
+    )
+    return InvalidRequest(message, status=status)
+
+
+def _not_an_address(base_url: str) -> InvalidRequest:
+    message = (
+        f"base_url is {base_url!r}, which is no server's address."
+        " It looks like http://localhost:8000 (or https, ws, wss), with a path if a proxy needs one."
+    )
+    return InvalidRequest(message)
