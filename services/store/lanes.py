@@ -1,0 +1,162 @@
+"""Connections to one Redis, or to each node of a cluster, behind one border.
+
+Both kinds come from a redis-py client, which keeps what it is good at: addresses, logins,
+TLS, Sentinel, the cluster's slots. A taken connection is connected and has nothing unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.exceptions import SlotNotCoveredError
+
+
+class Connection(Protocol):
+    """What we use of redis-py's connections."""
+
+    def pack_commands(self, commands: Iterable[Iterable[bytes | str]]) -> list[bytes]:
+        """Commands as bytes."""
+
+    async def send_packed_command(self, command: list[bytes], check_health: bool = ...) -> None:
+        """Write."""
+
+    async def read_response(self, *, disconnect_on_error: bool = ...) -> Any:
+        """One reply; raises the errors that Redis replies, and those of the connection."""
+
+    async def disconnect(self, nowait: bool = ...) -> None:
+        """Close; the next use connects anew."""
+
+
+class Lane(Protocol):
+    """One server's connections."""
+
+    name: str
+
+    async def take(self) -> Connection:
+        """A connected connection; raises redis-py's errors, with nothing sent."""
+
+    async def give(self, connection: Connection) -> None:
+        """Back for the next one."""
+
+
+class Lanes(Protocol):
+    """Which server has a key."""
+
+    def of(self, key: str) -> Lane | None:
+        """The key's lane; None while nobody knows."""
+
+    async def learn(self) -> None:
+        """Find out where keys live; raises redis-py's errors."""
+
+    def doubt(self) -> None:
+        """Something says that keys have moved: learn again before the next command."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+class SingleLane:
+    """One Redis, also the one that Sentinel names: both lane and lanes."""
+
+    name = "redis"
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._pool: Any = client.connection_pool
+
+    def of(self, key: str) -> Lane:  # noqa: ARG002 - every key lives here
+        """Every key's lane."""
+        return self
+
+    async def learn(self) -> None:
+        """Nothing to learn."""
+
+    def doubt(self) -> None:
+        """Nothing to doubt."""
+
+    async def take(self) -> Connection:
+        """A connection of the client's pool."""
+        connection: Connection = await self._pool.get_connection()
+        return connection
+
+    async def give(self, connection: Connection) -> None:
+        """Back to the pool."""
+        await self._pool.release(connection)
+
+    async def close(self) -> None:
+        """Close the client and its pool."""
+        await self._client.aclose(close_connection_pool=True)
+
+
+class NodeLane:
+    """One node of a cluster."""
+
+    def __init__(self, node: ClusterNode) -> None:
+        self.name = str(node.name)
+        self.node: Any = node
+
+    async def take(self) -> Connection:
+        """A free connection of the node, looked at for what was left or closed meanwhile."""
+        connection = self.node.acquire_connection()
+        try:
+            if connection.is_connected and await connection.can_read_destructive():
+                await connection.disconnect()
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            self.node.release(connection)
+            raise
+        taken: Connection = connection
+        return taken
+
+    async def give(self, connection: Connection) -> None:
+        """Back to the node."""
+        self.node.release(connection)
+
+
+class ClusterLanes:
+    """The nodes of a cluster, by the slot of the key."""
+
+    def __init__(self, client: RedisCluster) -> None:
+        self._client: Any = client
+        self._lanes: dict[str, NodeLane] = {}
+        self._known = False
+
+    def of(self, key: str) -> Lane | None:
+        """The lane of the key's primary; None while the slots are unknown or in doubt."""
+        if not self._known:
+            return None
+        try:
+            node = self._client.get_node_from_key(key)
+        except SlotNotCoveredError:
+            return None
+        lane = self._lanes.get(node.name)
+        if lane is None or lane.node is not node:
+            lane = self._lanes[node.name] = NodeLane(node)
+        return lane
+
+    async def learn(self) -> None:
+        """Read the slots, from whichever node answers."""
+        try:
+            if self._client._initialize:  # noqa: SLF001 - the only way to tell a first time
+                await self._client.initialize()
+            else:
+                await self._client.nodes_manager.initialize()
+        finally:
+            self._known = not self._client._initialize  # noqa: SLF001
+
+    def doubt(self) -> None:
+        """Learn again before the next command."""
+        self._known = False
+
+    async def close(self) -> None:
+        """Close the connections to all nodes."""
+        await self._client.aclose()
+
+
+def lanes_of(client: Redis | RedisCluster) -> Lanes:
+    """The lanes of either kind of client."""
+    return ClusterLanes(client) if isinstance(client, RedisCluster) else SingleLane(client)

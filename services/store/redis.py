@@ -1,0 +1,237 @@
+"""Sessions in Redis, for any number of workers: one Redis, one named by Sentinel, or a cluster.
+
+Every verb is one script on one key, except that what takes or frees a place spans two keys:
+there each step is fenced, and a crash between two of them is healed by examination (places.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+import time
+from typing import Any
+
+from redis.asyncio import Redis, RedisCluster
+
+from . import layout, scripts
+from .base import LEASE_MS, Commit, Draft, InvalidCursor, Outcome, Page, Record, UnreadableRecord, Word
+from .batch import Batcher
+from .contact import Contact
+from .keys import places_key, record_key
+from .lanes import lanes_of
+from .places import Places
+
+_WORDS = {word.value.encode(): word for word in Word}
+_BARE = {name: Outcome(word) for name, word in _WORDS.items()} | {b"absent": Outcome(Word.GONE)}
+_CURSOR = re.compile(r"([0-9]{1,19}):([A-Za-z0-9._-]{1,128})", re.ASCII)
+
+
+class RedisStore:
+    """A `SessionStore` on a redis-py client that answers in bytes."""
+
+    def __init__(
+        self,
+        client: Redis | RedisCluster,
+        *,
+        max_sessions: int,
+        ttl_ms: int,
+        lease_ms: int = LEASE_MS,
+        prefix: str = "metagame",
+    ) -> None:
+        self._prefix = prefix
+        self._ttl_ms = str(ttl_ms)
+        self._lease_ms = str(lease_ms)
+        self._lanes = lanes_of(client)
+        self._contact = Contact(lease_ms=lease_ms, clock=time.monotonic)
+        self._batcher = Batcher(self._lanes, self._contact)
+        self._places = Places(self._batcher, self._contact, max_sessions=max_sessions, ttl_ms=ttl_ms, prefix=prefix)
+
+    async def load(self, session_id: str) -> Record | None:
+        """The record, its TTL renewed; None where there is none."""
+        key = record_key(self._prefix, session_id)
+        raw = await self._batcher.send(scripts.Command(key, ("GETEX", key, "PX", self._ttl_ms)))
+        return None if raw is None else layout.read(raw)
+
+    async def inspect(self, session_id: str) -> Record | None:
+        """The record with `expires_in_ms` and `attached`; renews nothing."""
+        return _shown(await self._batcher.send(scripts.inspect(record=record_key(self._prefix, session_id))))
+
+    async def make(self, session_id: str, draft: Draft) -> Outcome:
+        """Reserve a place, create the record, hold the place; see `SessionStore.make`."""
+        while True:
+            active = await self._places.reserve(session_id)
+            if active is None:
+                made = await self._create(session_id, draft, may_create="1")
+                if made.word is not Word.MADE or await self._places.reserve(session_id) is None:
+                    return made
+                key = record_key(self._prefix, session_id)  # the place went while the record came
+                await self._batcher.send(scripts.withdraw(record=key, generation=draft.generation))
+                continue
+            known = await self._create(session_id, draft, may_create="0")
+            if known.word is not Word.GONE:
+                return known
+            if not await self._places.make_room():
+                return Outcome(Word.FULL, active=active)
+
+    async def commit(self, session_id: str, commit: Commit) -> Outcome:
+        """Swap body and generation; see `SessionStore.commit`."""
+        reply = await self._batcher.send(
+            scripts.commit(
+                record=record_key(self._prefix, session_id),
+                attachment=commit.attachment,
+                entry=commit.entry,
+                expected=commit.expected,
+                generation=commit.generation,
+                body=commit.body,
+                ttl_ms=self._ttl_ms,
+                lease_ms=self._lease_ms,
+            )
+        )
+        return _outcome(reply)
+
+    async def attach(self, session_id: str, attachment: bytes) -> Record | None:
+        """Make this attachment the session's; the older one is superseded from here on."""
+        reply = await self._batcher.send(
+            scripts.attach(
+                record=record_key(self._prefix, session_id),
+                attachment=attachment,
+                ttl_ms=self._ttl_ms,
+                lease_ms=self._lease_ms,
+            )
+        )
+        _check_readable(reply)
+        return layout.read(reply[1]) if reply[0] == b"attached" else None
+
+    async def detach(self, session_id: str, attachment: bytes) -> None:
+        """Give the session up if the attachment is still its own."""
+        if attachment:
+            key = record_key(self._prefix, session_id)
+            command = scripts.detach(record=key, attachment=attachment, ttl_ms=self._ttl_ms)
+            _check_readable(await self._batcher.send(command))
+
+    async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word]:
+        """Renew lease and TTL of each (session id, attachment): RENEWED, SUPERSEDED or GONE."""
+        replies = await asyncio.gather(
+            *[
+                self._batcher.send(
+                    scripts.renew(
+                        record=record_key(self._prefix, session_id),
+                        attachment=attachment or b"none",
+                        ttl_ms=self._ttl_ms,
+                        lease_ms=self._lease_ms,
+                    )
+                )
+                for session_id, attachment in leases
+            ]
+        )
+        return [_outcome(reply).word for reply in replies]
+
+    async def end(self, session_id: str, attachment: bytes = b"") -> bool:
+        """Mark the place doubtful, delete the record, free the place; see `SessionStore.end`."""
+        key = record_key(self._prefix, session_id)
+        if attachment and not await self._owns(key, attachment):
+            return False
+        score = await self._places.mark(session_id)
+        reply = await self._batcher.send(scripts.end(record=key, attachment=attachment))
+        _check_readable(reply)
+        if reply[0] == b"superseded":  # between the look and the stroke
+            await self._places.reserve(session_id)
+        elif score is not None:
+            await self._places.free(session_id, score)
+        return bool(reply[0] == b"ended")
+
+    async def page(self, cursor: str | None, limit: int) -> Page:
+        """Up to `limit` places after the cursor, those with a record; see `SessionStore.page`."""
+        score, member = ("", "") if cursor is None else _read_cursor(cursor)
+        entries = await self._places.page(score, member, limit)
+        replies = await asyncio.gather(
+            *[self._batcher.send(scripts.inspect(record=record_key(self._prefix, name))) for name, _ in entries]
+        )
+        sessions = [
+            (name, record)
+            for (name, _), reply in zip(entries, replies, strict=True)
+            if (record := _shown(reply)) is not None
+        ]
+        return Page(sessions, _write_cursor(*entries[-1]) if entries and len(entries) == limit else None)
+
+    async def sweep(self) -> int:
+        """Examine doubtful places; the number of places freed."""
+        return await self._places.sweep()
+
+    async def keep(self) -> None:
+        """Renew the TTL of the places."""
+        await self._places.keep()
+
+    async def ping(self) -> None:
+        """Return if the Redis that has the places answers."""
+        await self._batcher.send(scripts.Command(places_key(self._prefix), ("PING",)))
+
+    async def close(self) -> None:
+        """Give up connections; what waits fails."""
+        await self._batcher.close()
+        await self._lanes.close()
+
+    async def _create(self, session_id: str, draft: Draft, *, may_create: str) -> Outcome:
+        reply = await self._batcher.send(
+            scripts.create(
+                record=record_key(self._prefix, session_id),
+                may_create=may_create,
+                origin=draft.origin.value,
+                attachment=draft.attachment,
+                generation=draft.generation,
+                entry=draft.entry,
+                body=draft.body,
+                ttl_ms=self._ttl_ms,
+                lease_ms=self._lease_ms,
+            )
+        )
+        return _outcome(reply)
+
+    async def _owns(self, key: str, attachment: bytes) -> bool:
+        """Whether the attachment is the record's; so that a mere look lowers no score."""
+        head = await self._batcher.send(scripts.Command(key, ("GETRANGE", key, "0", str(layout.HEAD_BYTES - 1))))
+        if head and head[:1] != layout.LAYOUT:
+            raise _unreadable()
+        return bool(head[2:18] == attachment)
+
+
+def _outcome(reply: list[bytes]) -> Outcome:
+    if len(reply) == 2:
+        return Outcome(_WORDS[reply[0]], layout.read(reply[1]))
+    outcome = _BARE.get(reply[0])
+    if outcome is None:
+        raise _unreadable()
+    return outcome
+
+
+def _shown(reply: list[Any]) -> Record | None:
+    if reply[0] == b"gone":
+        return None
+    return layout.read(reply[1], expires_in_ms=reply[2], now_ms=int(reply[3]))
+
+
+def _check_readable(reply: list[bytes]) -> None:
+    if reply[0] == b"unreadable":
+        raise _unreadable()
+
+
+def _unreadable() -> UnreadableRecord:
+    return UnreadableRecord("the record's layout is not one this release reads")
+
+
+def _write_cursor(member: str, score: str) -> str:
+    return base64.urlsafe_b64encode(f"{score}:{member}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[str, str]:
+    try:
+        text = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, UnicodeError):
+        text = ""
+    parts = _CURSOR.fullmatch(text)
+    if parts is None:
+        message = "not a cursor of this list"
+        raise InvalidCursor(message)
+    return parts[1], parts[2]
