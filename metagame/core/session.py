@@ -156,6 +156,8 @@ def decide(game: Game, snapshot: Snapshot | None, command: Command) -> tuple[Sna
     Pure. Raises the legality table's error, SessionMoved where `expect` does not hold, or
     what the game raises.
     """
+    if isinstance(command, Step) and snapshot is None:
+        check_legal(None, Kind.STEP)  # a session that is lost is called so, not one that moved
     check_expected(snapshot, command.expect)
     if isinstance(command, Step):
         if command.begin is not None and snapshot is not None and snapshot.phase is Phase.READY:
