@@ -163,7 +163,7 @@ def decide(game: Game, snapshot: Snapshot | None, command: Command) -> tuple[Sna
         if command.begin is not None and snapshot is not None and snapshot.phase is Phase.READY:
             snapshot, _ = decide(game, snapshot, command.begin)
         check_legal(snapshot, Kind.STEP)
-        assert snapshot is not None  # the table refuses a step of an absent session
+        assert snapshot is not None  # noqa: S101 - the table refuses a step of an absent session
         state, observation = game.step(snapshot.state, command.action)
         return (
             replace(snapshot, step_count=snapshot.step_count + 1, done=observation.done, state=state),
