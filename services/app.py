@@ -6,6 +6,7 @@ python -m services.app          the same with the listening socket set up as it 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -118,6 +119,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(message)
     try:
         settings = load_settings()
+        if settings.redis_url is None and multiprocessing.parent_process() is not None and "--reload" not in sys.argv:
+            # uvicorn's --workers: the setting WORKERS knows nothing of them.
+            message = f"several workers need {PREFIX}REDIS_URL: without it each would have sessions of its own"
+            raise SettingsError(message)  # noqa: TRY301 - one way out for every wrong setting
         logs.configure(settings.log_format)
         app = create_app(settings)
     except SettingsError as wrong:

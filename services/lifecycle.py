@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 import structlog
 
-SERVER_STOP_S = 1.0
-"""What the server itself takes to stop, out of the drain's time."""
+SERVER_SHARE = 0.5
+"""The part of the drain's time left to the server itself, for HTTP requests still in flight."""
 
 log = structlog.get_logger()
 
@@ -86,6 +86,6 @@ class Lifecycle:
             socket.drain()
         if self._sockets:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), max(0.0, self._drain_timeout_s - SERVER_STOP_S))
+                await asyncio.wait_for(self._empty.wait(), (1 - SERVER_SHARE) * self._drain_timeout_s)
         log.info("worker drained", sockets_left=len(self._sockets))
         server_stop(signal.SIGTERM, None)

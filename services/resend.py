@@ -66,15 +66,26 @@ class Deadline:
         return Unavailable(message, retryable=False, outcome="unknown")
 
     async def _send(self, send: Callable[[], Awaitable[T]], *, write: bool) -> T:
+        try:
+            return await send()  # the store bounds a single attempt by itself
+        except UnreadableRecord:
+            raise unknown_format() from None
+        except StoreUnavailable as away:
+            self.unknown |= write and away.unknown
+        return await self._send_again(send, write=write)
+
+    async def _send_again(self, send: Callable[[], Awaitable[T]], *, write: bool) -> T:
         pause_s = FIRST_PAUSE_S
-        while True:
+        while self.remaining_s() > pause_s:
+            await asyncio.sleep(pause_s * _jitter.uniform(0.5, 1.0))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             try:
-                return await send()
+                async with asyncio.timeout(self.remaining_s()):
+                    return await send()
             except UnreadableRecord:
                 raise unknown_format() from None
             except StoreUnavailable as away:
                 self.unknown |= write and away.unknown
-                if self.remaining_s() <= pause_s:
-                    raise self.passed() from away
-            await asyncio.sleep(pause_s * _jitter.uniform(0.5, 1.0))
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            except TimeoutError:
+                self.unknown |= write
+        raise self.passed()

@@ -7,7 +7,7 @@ import socket
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from .lifecycle import SERVER_STOP_S
+from .lifecycle import SERVER_SHARE
 from .settings import Settings
 
 KEEPALIVE_IDLE_S = 60
@@ -35,7 +35,7 @@ def serve(settings: Settings, app: str) -> int:
         server_header=False,
         log_level="warning",
         timeout_keep_alive=KEPT_ALIVE_S,
-        timeout_graceful_shutdown=max(1, round(SERVER_STOP_S)),
+        timeout_graceful_shutdown=max(1, int(SERVER_SHARE * settings.drain_timeout_s)),
     )
     listener = config.bind_socket()
     keep_alive(listener)

@@ -31,7 +31,7 @@ def _names(name: str, *bare: str) -> AliasChoices:
 class Settings(BaseSettings):
     """A server's settings; build it with `load_settings`, which explains what is wrong."""
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore", env_ignore_empty=True)
 
     redis_url: Annotated[
         str | None,
@@ -171,7 +171,7 @@ def _explain(error: Any, given: dict[str, Any]) -> str:
     )
     where = f"--{name.replace('_', '-')}" if name in given else _variable(name)
     shown = hide_password(str(error["input"]))
-    return f"{where} is {shown!r}, which is not allowed: {error['msg']}"
+    return f"{where} is {shown!r}, which is not allowed: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _choices(info: Any) -> list[str]:
