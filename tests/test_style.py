@@ -74,42 +74,6 @@ def test_the_manifest_and_the_package_have_one_version() -> None:
     assert manifest["version"] == version["__version__"]
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    from services.settings import Settings  # noqa: PLC0415 - style is checked where no server is installed, too
-
-    readme = (ROOT / "README.md").read_text()
-    listed = {
-        match["name"]: match["default"]
-        for match in re.finditer(
-            r"^\| `METAGAME_(?P<name>\w+)`[^|]*\| *`?(?P<default>[^|`]*)`? *\|", readme, re.MULTILINE
-        )
-    }
-    settings = {
-        name.upper(): ""
-        if field.default is None
-        else f"{field.default:g}"
-        if isinstance(field.default, float)
-        else str(field.default)
-        for name, field in Settings.model_fields.items()
-    }
-    assert {name: default.strip() for name, default in listed.items()} == settings
-
-
-def test_the_readme_shows_the_layout_as_it_is() -> None:
-    readme = (ROOT / "README.md").read_text()
-    picture = re.search(r"^```text\n(metagame/\n.*?)^```", readme, re.MULTILINE | re.DOTALL)
-    assert picture is not None
-    missing = []
-    folder = ""
-    for line in picture[1].splitlines():
-        names = re.match(r"( *)((?:[\w.-]+/?,? )*[\w.-]+/?)(?:  |$)", line)
-        assert names is not None, line
-        if not names[1]:
-            folder = names[2] if names[2].endswith("/") else ""
-        missing += [name for name in names[2].split(", ") if not (ROOT / (folder if names[1] else "") / name).exists()]
-    assert missing == []
-
-
 def _passes(*command: str) -> None:
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
