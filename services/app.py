@@ -104,7 +104,7 @@ def main(**flags: Any) -> int:
         return _refuse(wrong)
     # Worker processes build their app from the environment.
     os.environ.update({PREFIX + name.upper(): str(value) for name, value in flags.items() if value is not None})
-    return serve(settings, f"{__name__}:app")
+    return serve(settings, f"{__package__}.app:app")
 
 
 def _refuse(wrong: SettingsError) -> int:
