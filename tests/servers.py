@@ -1,0 +1,102 @@
+"""Real servers for tests: processes of `python -m services.app` on ports that the kernel picks."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[1]
+READY_DEADLINE_S = 30.0
+STOP_DEADLINE_S = 15.0
+_POLL_S = 0.02
+_BARE_NAMES = frozenset({"HOST", "PORT", "WORKERS", "MAX_CONCURRENT_ENVS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server; `log` reads what it wrote so far."""
+
+    url: str
+    process: subprocess.Popen[str]
+    _log: Path
+
+    @property
+    def ws_url(self) -> str:
+        return "ws" + self.url.removeprefix("http")
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        """Ask it to leave (SIGTERM) and wait until it has; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_DEADLINE_S)
+
+
+@contextmanager
+def run_server(ready: bool = True, **env: str) -> Iterator[Server]:
+    """One server, its settings the variables given and no others, killed with the block.
+
+    `ready=False` does not wait until `/ready` answers 200 (a server whose Redis is away never
+    does), only until it listens.
+    """
+    inherited = {
+        key: value for key, value in os.environ.items() if not key.startswith("METAGAME_") and key not in _BARE_NAMES
+    }
+    with tempfile.TemporaryDirectory(prefix="metagame-server-") as folder:
+        log = Path(folder, "log")
+        with log.open("w") as written:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "services.app"],
+                cwd=ROOT,
+                env=inherited | {"METAGAME_PORT": "0"} | env,
+                stdout=subprocess.PIPE,
+                stderr=written,
+                text=True,
+            )
+        assert process.stdout is not None
+        try:
+            url = _announced(process.stdout, log)
+            _wait_until_up(url, process, log, ready=ready)
+            yield Server(url, process, log)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def _announced(stdout: IO[str], log: Path) -> str:
+    line = stdout.readline()
+    if " on http://" not in line:
+        message = f"the server did not start: {line}{log.read_text()}"
+        raise AssertionError(message)
+    return line.partition(" on ")[2].split()[0]
+
+
+def _wait_until_up(url: str, process: subprocess.Popen[str], log: Path, *, ready: bool) -> None:
+    deadline = time.monotonic() + READY_DEADLINE_S
+    path = "/ready" if ready else "/health"
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if client.get(path).status_code == 200:
+                    return
+            time.sleep(_POLL_S)
+    message = f"the server was not up within {READY_DEADLINE_S} s: {log.read_text()}"
+    raise AssertionError(message)
