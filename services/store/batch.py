@@ -24,6 +24,7 @@ from redis.exceptions import (
     MovedError,
     NoScriptError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TryAgainError,
@@ -39,7 +40,7 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_IN_FLIGHT = 4
 MAX_WAITING = 65_536
 
-_NO_CONNECTION = (RedisError, OSError, TimeoutError)
+_NO_CONNECTION = (RedisError, RedisClusterException, OSError, TimeoutError)
 _ELSEWHERE = (MovedError, AskError, ClusterDownError, TryAgainError)
 _RECONNECT = (ReadOnlyError, BusyLoadingError, AuthenticationError, ClusterDownError)
 _REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError)
@@ -150,10 +151,10 @@ class Batcher:
                 connection = await queue.lane.take()
             except _NO_CONNECTION as error:
                 self._fail(batch, f"no connection: {error}", unknown=False)
-                self._lanes.doubt()
+                self._lanes.doubt(queue.lane)
                 return
             try:
-                await self._exchange(connection, batch)
+                await self._exchange(queue.lane, connection, batch)
             finally:
                 await queue.lane.give(connection)
         except Exception as error:  # noqa: BLE001 - whatever broke, no caller may hang
@@ -163,18 +164,18 @@ class Batcher:
             if queue.waiting and not queue.scheduled:
                 self._flush(queue)
 
-    async def _exchange(self, connection: Connection, batch: list[_Request]) -> None:
-        unloaded = await self._round_trip(connection, batch, [request.command.words for request in batch])
+    async def _exchange(self, lane: Lane, connection: Connection, batch: list[_Request]) -> None:
+        unloaded = await self._round_trip(lane, connection, batch, [request.command.words for request in batch])
         if unloaded:
             sources = [
                 ("EVAL", request.command.script.source, *request.command.words[2:])
                 for request in unloaded
                 if request.command.script is not None
             ]
-            await self._round_trip(connection, unloaded, sources)
+            await self._round_trip(lane, connection, unloaded, sources)
 
     async def _round_trip(
-        self, connection: Connection, batch: list[_Request], words: list[tuple[bytes | str, ...]]
+        self, lane: Lane, connection: Connection, batch: list[_Request], words: list[tuple[bytes | str, ...]]
     ) -> list[_Request]:
         """Send and read; the requests whose script Redis does not know, for a rerun."""
         unloaded: list[_Request] = []
@@ -188,16 +189,18 @@ class Batcher:
                 except NoScriptError:
                     unloaded.append(request)
                 except _REFUSALS as refusal:
-                    self._refuse(request, refusal)
+                    self._refuse(lane, request, refusal)
                     reconnect = reconnect or isinstance(refusal, _RECONNECT)
                 else:
                     request.answer(reply)
                 answered += 1
         except (RedisError, OSError, TimeoutError) as error:
             await connection.disconnect(nowait=True)
+            if isinstance(error.__context__, ReadOnlyError):  # how redis-py's Sentinel tells a demoted master
+                self._refuse(lane, batch[answered], error)
             self._fail(batch[answered:], f"connection lost: {error}", unknown=True)
             self._fail(unloaded, f"connection lost: {error}", unknown=False)
-            self._lanes.doubt()
+            self._lanes.doubt(lane)
             return []
         except BaseException:
             await connection.disconnect(nowait=True)  # unread replies would be taken for the next batch's
@@ -209,10 +212,10 @@ class Batcher:
         self._contact.seen()
         return unloaded
 
-    def _refuse(self, request: _Request, refusal: Exception) -> None:
+    def _refuse(self, lane: Lane, request: _Request, refusal: Exception) -> None:
         request.fail(self._unavailable(f"refused: {refusal}", unknown=False))
         if isinstance(refusal, _ELSEWHERE):
-            self._lanes.doubt()
+            self._lanes.doubt(lane)
 
     def _fail(self, requests: Iterable[_Request], reason: str, *, unknown: bool) -> None:
         for request in requests:

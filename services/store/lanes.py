@@ -51,8 +51,8 @@ class Lanes(Protocol):
     async def learn(self) -> None:
         """Find out where keys live; raises redis-py's errors."""
 
-    def doubt(self) -> None:
-        """Something says that keys have moved: learn again before the next command."""
+    def doubt(self, lane: Lane) -> None:
+        """Something says that the lane's keys are elsewhere."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -74,7 +74,7 @@ class SingleLane:
     async def learn(self) -> None:
         """Nothing to learn."""
 
-    def doubt(self) -> None:
+    def doubt(self, lane: Lane) -> None:
         """Nothing to doubt."""
 
     async def take(self) -> Connection:
@@ -87,8 +87,10 @@ class SingleLane:
         await self._pool.release(connection)
 
     async def close(self) -> None:
-        """Close the client and its pool."""
+        """Close the client and its pool, and what asks the sentinels."""
         await self._client.aclose(close_connection_pool=True)
+        for sentinel in getattr(getattr(self._pool, "sentinel_manager", None), "sentinels", ()):
+            await sentinel.aclose(close_connection_pool=True)
 
 
 class NodeLane:
@@ -123,15 +125,18 @@ class ClusterLanes:
     def __init__(self, client: RedisCluster) -> None:
         self._client: Any = client
         self._lanes: dict[str, NodeLane] = {}
+        self._doubted: set[str] = set()
         self._known = False
 
     def of(self, key: str) -> Lane | None:
-        """The lane of the key's primary; None while the slots are unknown or in doubt."""
+        """The lane of the key's primary; None while it is unknown or in doubt."""
         if not self._known:
             return None
         try:
             node = self._client.get_node_from_key(key)
         except SlotNotCoveredError:
+            return None
+        if node.name in self._doubted:
             return None
         lane = self._lanes.get(node.name)
         if lane is None or lane.node is not node:
@@ -140,17 +145,20 @@ class ClusterLanes:
 
     async def learn(self) -> None:
         """Read the slots, from whichever node answers."""
+        doubted, self._doubted = self._doubted, set()
         try:
-            if self._client._initialize:  # noqa: SLF001 - the only way to tell a first time
-                await self._client.initialize()
-            else:
+            if self._known:
                 await self._client.nodes_manager.initialize()
-        finally:
-            self._known = not self._client._initialize  # noqa: SLF001
+            else:
+                await self._client.initialize()
+                self._known = True
+        except BaseException:
+            self._doubted |= doubted
+            raise
 
-    def doubt(self) -> None:
-        """Learn again before the next command."""
-        self._known = False
+    def doubt(self, lane: Lane) -> None:
+        """Learn again before the next command to this node; the others go on."""
+        self._doubted.add(lane.name)
 
     async def close(self) -> None:
         """Close the connections to all nodes."""
