@@ -50,7 +50,7 @@ class Server:
 
 
 @contextmanager
-def run_server(ready: bool = True, **env: str) -> Iterator[Server]:
+def run_server(*, ready: bool = True, **env: str) -> Iterator[Server]:
     """One server, its settings the variables given and no others, killed with the block.
 
     `ready=False` does not wait until `/ready` answers 200 (a server whose Redis is away never
