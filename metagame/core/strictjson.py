@@ -7,25 +7,28 @@ base install stays small. Both refuse the same things, in either direction.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Never
 
 try:
     import orjson
 except ImportError:  # a base install, for the client and its local transport
     orjson = None  # type: ignore[assignment]  # the client alone goes without
+else:
+    _AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def dumps(value: Any) -> bytes:
     """Encode; raises ValueError or TypeError for what JSON cannot say."""
     if orjson is not None:
-        return orjson.dumps(value)
+        return _faithful(value, orjson.dumps(value, option=_AS_JSON))
     return slow_dumps(value)
 
 
 def canonical(value: Any) -> bytes:
     """Encode with sorted keys: the same value gives the same bytes."""
     if orjson is not None:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return _faithful(value, orjson.dumps(value, option=_AS_JSON | orjson.OPT_SORT_KEYS))
     return slow_dumps(value, sort_keys=True)
 
 
@@ -67,6 +70,25 @@ def slow_loads(data: bytes | str) -> Any:
     if "\\u" in text:
         slow_dumps(value)  # an escape is the other way for a lone surrogate to come in
     return value
+
+
+def _faithful(value: Any, data: bytes) -> bytes:
+    """The bytes, unless one of their nulls is a NaN or an infinity, which orjson writes so."""
+    if b"null" in data:
+        _refuse_non_finite(value)
+    return data
+
+
+def _refuse_non_finite(value: Any) -> None:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            _refuse(str(value))
+    elif isinstance(value, dict):
+        for inner in value.values():
+            _refuse_non_finite(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_non_finite(inner)
 
 
 def _finite(number: str) -> float:
