@@ -50,11 +50,10 @@ class Server:
 
 
 @contextmanager
-def run_server(*, ready: bool = True, **env: str) -> Iterator[Server]:
+def run_server(*, until: str = "/ready", **env: str) -> Iterator[Server]:
     """One server, its settings the variables given and no others, killed with the block.
 
-    `ready=False` does not wait until `/ready` answers 200 (a server whose Redis is away never
-    does), only until it listens.
+    It is up once `until` answers 200: `/health` for a server whose Redis is away.
     """
     inherited = {
         key: value for key, value in os.environ.items() if not key.startswith("METAGAME_") and key not in _BARE_NAMES
@@ -73,7 +72,7 @@ def run_server(*, ready: bool = True, **env: str) -> Iterator[Server]:
         assert process.stdout is not None
         try:
             url = _announced(process.stdout, log)
-            _wait_until_up(url, process, log, ready=ready)
+            _wait_until_up(url + until, process, log)
             yield Server(url, process, log)
         finally:
             process.kill()
@@ -89,13 +88,12 @@ def _announced(stdout: IO[str], log: Path) -> str:
     return line.partition(" on ")[2].split()[0]
 
 
-def _wait_until_up(url: str, process: subprocess.Popen[str], log: Path, *, ready: bool) -> None:
+def _wait_until_up(url: str, process: subprocess.Popen[str], log: Path) -> None:
     deadline = time.monotonic() + READY_DEADLINE_S
-    path = "/ready" if ready else "/health"
-    with httpx.Client(base_url=url, trust_env=False) as client:
+    with httpx.Client(trust_env=False) as client:
         while time.monotonic() < deadline and process.poll() is None:
             with contextlib.suppress(httpx.TransportError):
-                if client.get(path).status_code == 200:
+                if client.get(url).status_code == 200:
                     return
             time.sleep(_POLL_S)
     message = f"the server was not up within {READY_DEADLINE_S} s: {log.read_text()}"

@@ -1,0 +1,544 @@
+"""Our answers held against the reference servers', each difference with its reason.
+
+Every recorded exchange is sent again, in the recorded order, by one client that keeps cookies. A
+difference that no row lists fails, and so does a row that lists none.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.servers import Server, run_server
+from tests.wire import replay
+
+ANY_RESET = ("reset empty object", "reset no body", "reset seed+episode_id", "reset extra field")
+ANY_STEP = (
+    "step ok",
+    "step again (stateless?)",
+    "step ok as 0.1.x client sends it",
+    "step with action metadata",
+    "step with request_id/extra",
+    "step empty message",
+    "step long message 25 chars",
+    "step unicode",
+)
+REFUSED_ACTIONS = ("step missing message", "step wrong type", "step extra action field")
+TASK_ROUTES = ("tasks", "num_tasks", "task", "task_range", "tasks missing split")
+WEB = (
+    "web GET /web {}",
+    "web GET /web/ {}",
+    "web GET /web/metadata {}",
+    "web POST /web/reset {'json': {}}",
+    "web POST /web/reset {}",
+    "web POST /web/step {'json': {'action': {'message': 'hi'}}}",
+    "web POST /web/step {'json': {'message': 'hi'}}",
+    "web GET /web/state {}",
+)
+MCP_10 = (
+    "mcp empty object (validator probe)",
+    "mcp bad json",
+    "mcp array",
+    "mcp wrong jsonrpc",
+    "mcp extra field",
+    "mcp unknown method",
+    "mcp initialize",
+    "mcp notification (no id)",
+    "mcp tools/*",
+    "mcp params not object",
+    "mcp session *",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Differences with one reason. `*` in an exchange's name or a line stands for any text.
+
+    Every line must be found in every one of the exchanges, else the row is stale.
+    """
+
+    reason: str
+    exchanges: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+BOTH = (
+    Known(
+        "HTTP errors carry a code, and those of the environment a reason, for programs to read",
+        ("reset null body", "step no body", "step text/plain"),
+        ('body.code: + "VALIDATION_ERROR"', 'body.reason: + "invalid_request"'),
+    ),
+    Known(
+        "the same, for what is not JSON",
+        ("reset bad json", "step bad json"),
+        ('body.code: + "INVALID_JSON"', 'body.reason: + "invalid_json"'),
+    ),
+    Known("the same, for a path that does not exist", ("root", "unknown path"), ('body.code: + "NOT_FOUND"',)),
+    Known("the same, for a wrong method", ("reset GET", "state POST"), ('body.code: + "METHOD_NOT_ALLOWED"',)),
+    Known(
+        "the environment's name",
+        ANY_RESET,
+        ('body.observation.echoed_message: "Meta Game Env environment ready!" -> "Meta Game environment ready!"',),
+    ),
+    Known("the page's assets are our own, so that it works without internet", ("docs",), ("body: * -> *",)),
+    Known(
+        "routes of ours: readiness, and sessions as resources",
+        ("openapi",),
+        (
+            'body.paths./ready: + ["get"]',
+            'body.paths./sessions: + ["get", "post"]',
+            'body.paths./sessions/{session_id}: + ["delete", "get"]',
+            'body.paths./sessions/{session_id}/reset: + ["post"]',
+            'body.paths./sessions/{session_id}/step: + ["post"]',
+            'body.paths./sessions/{session_id}/state: + ["get"]',
+        ),
+    ),
+    Known(
+        "this server's name and its own sentence",
+        ("openapi",),
+        ('body.info.title: * -> "Metagame"', 'body.info.description: * "Echoes each message *"'),
+    ),
+    Known("a request id is echoed", ("step with request_id/extra",), ('body.request_id: + "r1"',)),
+    Known(
+        "the session that a request names is the one it is answered for; there everybody had the same, or a fresh one",
+        ("state GET with session_id query",),
+        (
+            "status: 200 -> 404",
+            "body.episode_id: - *",
+            "body.step_count: - *",
+            'body.detail: + "This session does not exist: *"',
+            'body.code: + "SESSION_ERROR"',
+            'body.reason: + "session_lost"',
+        ),
+    ),
+    Known("/web comes with a later release; its 404 carries a code", WEB, ('body.code: + "NOT_FOUND"',)),
+)
+
+NOW = (
+    *BOTH,
+    Known(
+        "HTTP errors carry a code and a reason",
+        ("reset negative seed", "reset seed wrong type", "step no action wrapper", "step action *", "step timeout 0"),
+        ('body.code: + "VALIDATION_ERROR"', 'body.reason: + "invalid_request"'),
+    ),
+    Known(
+        "the same; and pydantic's url is left out",
+        REFUSED_ACTIONS,
+        (
+            'body.code: + "VALIDATION_ERROR"',
+            'body.reason: + "invalid_action"',
+            'body.detail.0.url: - "https://errors.pydantic.dev/*"',
+        ),
+    ),
+    Known(
+        "HTTP steps go on in the session that the cookie names; there each request had an environment of its own",
+        ANY_STEP[1:],
+        ("body.observation.metadata.step: 1 -> *", "body.metadata.step: 1 -> *"),
+    ),
+    Known("the same", ("state after steps",), ("body.step_count: 0 -> 2",)),
+    Known(
+        "the reward is length / 10, unbounded",
+        ("step ok", "step long message 25 chars"),
+        ("body.reward: 1.0 -> *",),
+    ),
+    Known(
+        "the environment's name and sentence",
+        ("metadata",),
+        (
+            'body.name: "MetaGameEnvironment" -> "meta_game"',
+            'body.description: "MetaGameEnvironment environment" -> "Echoes each message *"',
+        ),
+    ),
+    Known("the schemas' prose is ours", ("schema",), ("body.*description: * -> *", "body.state.title: * -> *")),
+    Known(
+        "a message's length is bounded, and the schema says so",
+        ("schema",),
+        ("body.action.properties.message.maxLength: + 65536",),
+    ),
+    Known(
+        "this server's own contact, license and version",
+        ("openapi",),
+        ("body.info.contact: - *", "body.info.license: - *", 'body.info.version: "1.0.0" -> *'),
+    ),
+    Known(
+        "/mcp and the task routes come with later releases",
+        ("openapi",),
+        ("body.paths./mcp: - *", "body.paths./list_environments: - *", "body.paths./{env_name}/*: - *"),
+    ),
+    Known(
+        "/mcp comes with a later release",
+        MCP_10,
+        (
+            "status: 200 -> 404",
+            "body.jsonrpc: - *",
+            "body.id: - *",
+            'body.detail: + "Not Found"',
+            'body.code: + "NOT_FOUND"',
+        ),
+    ),
+    Known("the same: its answers", MCP_10[:8], ("body.error: - *",)),
+    Known("the same", ("mcp tools/*", "mcp params not object", "mcp session close twice"), ("body.error: - *",)),
+    Known(
+        "the same",
+        ("mcp session create when at capacity", "mcp session close after ws gone", "mcp session close no id"),
+        ("body.error: - *",),
+    ),
+    Known(
+        "the same",
+        (
+            "mcp session create",
+            "mcp session create #2",
+            "mcp session close while ws attached",
+            "mcp session close normal",
+        ),
+        ("body.result: - *",),
+    ),
+    Known(
+        "the same",
+        ("mcp GET",),
+        ("status: 405 -> 404", 'body.detail: * -> "Not Found"', 'body.code: + "NOT_FOUND"'),
+    ),
+    Known("the same, and its socket", ("mcp ws",), ("handshake.status: 101 -> 403", "*: - *")),
+    Known(
+        "the task routes come with a later release",
+        ("list_environments",),
+        ("status: 200 -> 404", 'body: ["meta_game_env"] -> {"detail": "Not Found", "code": "NOT_FOUND"}'),
+    ),
+    Known("the same", ("splits meta_game_env", "splits META_GAME_ENV", *TASK_ROUTES[:4]), ("status: 501 -> 404",)),
+    Known("the same", ("tasks missing split",), ("status: 422 -> 404",)),
+    Known(
+        "the same",
+        ("splits *", *TASK_ROUTES),
+        ('body.detail: * -> "Not Found"', 'body.code: + "NOT_FOUND"'),
+    ),
+    Known(
+        "the environment's name",
+        ("ws attach session_id", "ws normal episode", "ws reset without data", "ws reset unknown kwarg"),
+        (
+            '*.received.data.observation.echoed_message: "Meta Game Env environment ready!" -> "Meta Game environment *"',
+        ),
+    ),
+    Known(
+        "the reward is length / 10, so that 3 characters give 0.3",
+        ("ws attach session_id*",),
+        ("1.received.data.reward: 0.30000000000000004 -> 0.3",),
+    ),
+    Known("the reward is unbounded", ("ws normal episode",), ("4.received.data.reward: 1.0 -> 1.3",)),
+    Known(
+        "no episode runs before a reset, so none has an id",
+        ("ws empty session_id", "ws normal episode"),
+        ("0.received.data.episode_id: * -> null",),
+    ),
+    Known("the same", ("ws reset data null",), ("1.received.data.episode_id: * -> null",)),
+    Known("the same", ("ws errors",), ("11.received.data.episode_id: * -> null",)),
+    Known(
+        "error frames carry a reason for programs to read, and pydantic's url is left out",
+        ("ws reset data null", "ws extra top-level field"),
+        (
+            '0.received.data.reason: + "invalid_request"',
+            '0.received.data.errors.0.url: - "https://errors.pydantic.dev/*"',
+        ),
+    ),
+    Known(
+        "the same",
+        ("ws errors",),
+        (
+            '0.received.data.reason: + "invalid_json"',
+            *(f'{number}.received.data.reason: + "unknown_frame_type"' for number in (1, 2, 3)),
+            *(f'{number}.received.data.reason: + "invalid_request"' for number in (4, 9)),
+            *(f'{number}.received.data.reason: + "invalid_action"' for number in (5, 6, 7, 8, 10)),
+            *(f"{number}.received.data.errors.0.url: - *" for number in range(4, 11)),
+            *(f"{number}.received.data.errors.1.url: - *" for number in (8, 10)),
+        ),
+    ),
+    Known(
+        "the same",
+        ("ws reset unknown kwarg",),
+        ('3.received.data.reason: + "invalid_request"', "3.received.data.errors.0.url: - *"),
+    ),
+    Known(
+        "the same",
+        ("ws extra top-level field",),
+        ('2.received.data.reason: + "invalid_request"', "2.received.data.errors.0.url: - *"),
+    ),
+    Known(
+        "a seed is an integer of 0 or more everywhere; sockets there took anything",
+        ("ws reset unknown kwarg",),
+        tuple(
+            f"{number}.received.{line}"
+            for number in (1, 2)
+            for line in (
+                'type: "observation" -> "error"',
+                "data.observation: - *",
+                "data.reward: - 0.0",
+                "data.done: - false",
+                'data.message: + "Invalid message"',
+                'data.code: + "VALIDATION_ERROR"',
+                'data.reason: + "invalid_request"',
+                'data.errors: + *"loc": ["seed"]*',
+            )
+        ),
+    ),
+    Known(
+        "a step before a reset is refused, unless STEP_BEFORE_RESET=allow",
+        ("ws step before reset",),
+        (
+            '0.received.type: "observation" -> "error"',
+            "0.received.data.observation: - *",
+            "0.received.data.reward: - 0.1",
+            "0.received.data.done: - false",
+            "0.received.data.metadata: - *",
+            '0.received.data.message: + "No episode is running in this session. Send a reset first.*"',
+            '0.received.data.code: + "SESSION_ERROR"',
+            '0.received.data.reason: + "no_episode"',
+            "1.received.data.episode_id: * -> null",
+            "1.received.data.step_count: 1 -> 0",
+        ),
+    ),
+    Known(
+        "a frame may have a request id; this step, sent before a reset, is refused for that",
+        ("ws extra top-level field",),
+        (
+            '1.received.data.message: "Invalid message" -> "No episode is running in this session.*"',
+            '1.received.data.code: "VALIDATION_ERROR" -> "SESSION_ERROR"',
+            '1.received.data.errors: - *"loc": ["request_id"]*',
+            '1.received.data.reason: + "no_episode"',
+            '1.received.request_id: + "r"',
+        ),
+    ),
+    Known(
+        "a frame that is not an object costs an error that says so, and never the socket",
+        ("ws json array frame", "ws json string frame"),
+        (
+            '0.received.data.message: * -> "Invalid message: a frame is a JSON object, not *"',
+            '0.received.data.code: "SESSION_ERROR" -> "VALIDATION_ERROR"',
+            '0.received.data.reason: + "invalid_request"',
+        ),
+    ),
+    Known(
+        "the same, for a binary frame",
+        ("ws binary frame",),
+        (
+            '0.received.data.message: * -> "Invalid JSON: a frame is a text frame, and this one is binary"',
+            '0.received.data.code: "SESSION_ERROR" -> "INVALID_JSON"',
+            '0.received.data.reason: + "invalid_json"',
+        ),
+    ),
+    Known(
+        "the same: the next frame is answered",
+        ("ws json array frame", "ws json string frame", "ws binary frame"),
+        (
+            '1.received: null -> {"type": "state", "data": {"episode_id": null, "step_count": 0}}',
+            '1.closed: - {"code": 1000, "reason": ""}',
+        ),
+    ),
+    Known(
+        "a second socket takes the session over",
+        ("ws attach while already attached",),
+        ("0.unsolicited: * -> null", '1.closed: {"code": 1000, "reason": ""} -> null'),
+    ),
+    Known(
+        "an unknown session is made by its first reset",
+        ("ws unknown session_id",),
+        ("0.unsolicited: * -> null", '1.closed: {"code": 1000, "reason": ""} -> null'),
+    ),
+    Known(
+        "error frames carry a reason",
+        ("ws second connection when max_concurrent_envs=1",),
+        ('0.unsolicited.data.reason: + "capacity_reached"',),
+    ),
+    Known(
+        "mcp frames come with a later release",
+        ("ws mcp frame",),
+        (
+            '*.received.type: "mcp" -> "error"',
+            "*.received.data.jsonrpc: - *",
+            "*.received.data.id: - *",
+            "*.received.data.error: - *",
+            "*.received.data.errors: - *",
+            "*.received.data.result: - *",
+            '*.received.data.message: * "Unknown message type: mcp"',
+            '*.received.data.code: * "UNKNOWN_TYPE"',
+            '*.received.data.reason: + "unknown_frame_type"',
+        ),
+    ),
+    Known(
+        "a message has up to MAX_MESSAGE_LENGTH code points",
+        ("ws 200kB message",),
+        (
+            '0.received.type: "observation" -> "error"',
+            "0.received.data.observation: - *",
+            "0.received.data.reward: - 1.0",
+            "0.received.data.done: - false",
+            "0.received.data.metadata: - *",
+            '0.received.data.message: + "Invalid message"',
+            '0.received.data.code: + "VALIDATION_ERROR"',
+            '0.received.data.reason: + "invalid_action"',
+            '0.received.data.errors: + *"loc": ["message"]*',
+        ),
+    ),
+)
+
+FIRST = (
+    *BOTH,
+    Known(
+        "0.1 had neither /metadata nor /schema; these are 0.10's",
+        ("metadata", "schema"),
+        ("status: 404 -> 200", 'body.detail: - "Not Found"', "body.*: + *"),
+    ),
+    Known("the same", ("openapi",), ('body.paths./metadata: + ["get"]', 'body.paths./schema: + ["get"]')),
+    Known(
+        "observations carry metadata, as 0.10's do; 0.1's client ignores it",
+        (*ANY_RESET, *ANY_STEP),
+        ("body.observation.metadata: + *", "body.metadata: + *"),
+    ),
+    Known(
+        "the body is named as 0.10 names it",
+        ("reset null body", "step text/plain"),
+        ('body.detail.0.type: "dict_type" -> "model_attributes_type"', "body.detail.0.msg: * -> *"),
+    ),
+    Known(
+        "a seed is an integer of 0 or more everywhere; 0.1 ignored it",
+        ("reset negative seed", "reset seed wrong type"),
+        ('body.detail: + *"loc": ["body", "seed"]*',),
+    ),
+    Known(
+        "a time limit is above 0, as in 0.10", ("step timeout 0",), ('body.detail: + *"loc": ["body", "timeout_s"]*',)
+    ),
+    Known(
+        "an action stands in `action`, as in 0.10; 0.1 also took it bare",
+        ("step no action wrapper",),
+        ('body.detail: + *"loc": ["body", "action"]*',),
+    ),
+    Known(
+        "the same: refused with the field's name",
+        ("reset negative seed", "reset seed wrong type", "step timeout 0", "step no action wrapper"),
+        (
+            "status: 200 -> 422",
+            "body.observation: - *",
+            "body.reward: - *",
+            "body.done: - false",
+            'body.code: + "VALIDATION_ERROR"',
+            'body.reason: + "invalid_request"',
+        ),
+    ),
+    Known(
+        "a bad action is the caller's mistake; 0.1 answered 500",
+        (*REFUSED_ACTIONS, "step action null", "step action list"),
+        (
+            "status: 500 -> 422",
+            'content_type: "text/plain; charset=utf-8" -> "application/json"',
+            'body: "Internal Server Error" -> {"detail": [*], "code": "VALIDATION_ERROR", "reason": *}',
+        ),
+    ),
+    Known(
+        "0.1 had no sockets",
+        (
+            "ws normal episode",
+            "ws step before reset",
+            "ws reset *",
+            "ws extra top-level field",
+            "ws errors",
+            "ws json *",
+            "ws binary frame",
+            "ws mcp frame",
+            "ws attach *",
+            "ws unknown session_id",
+            "ws empty session_id",
+            "ws second connection *",
+            "ws 200kB message",
+        ),
+        ("handshake.status: 403 -> 101",),
+    ),
+    Known(
+        "a 404 carries a code",
+        ("mcp *", "list_environments", "splits *", *TASK_ROUTES),
+        ('body.code: + "NOT_FOUND"',),
+    ),
+)
+
+KNOWN = {"0.10.0": NOW, "0.1.1": FIRST}
+assert set(KNOWN) == set(replay.RELEASES)
+
+
+@pytest.fixture(scope="module", params=replay.RELEASES)
+def release(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def found(release: str) -> Iterator[list[tuple[str, str]]]:
+    with run_server() as server:
+        yield list(replay.replay_all(release, server))
+
+
+def test_every_difference_from_the_recordings_is_listed_with_its_reason(
+    release: str, found: list[tuple[str, str]]
+) -> None:
+    unlisted = [
+        f"{exchange} | {line}"
+        for exchange, line in found
+        if not any(
+            _fits(name, exchange) and _fits(listed, line)
+            for known in KNOWN[release]
+            for name in known.exchanges
+            for listed in known.lines
+        )
+    ]
+    assert unlisted == []
+
+
+def test_every_listed_difference_is_still_there(release: str, found: list[tuple[str, str]]) -> None:
+    stale = [
+        f"{known.reason} | {name} | {listed}"
+        for known in KNOWN[release]
+        for name in known.exchanges
+        for listed in known.lines
+        if not any(_fits(name, exchange) and _fits(listed, line) for exchange, line in found)
+    ]
+    assert stale == []
+
+
+def test_every_recorded_exchange_was_compared(release: str) -> None:
+    names = Counter(recorded["name"] for recorded in replay.exchanges(release))
+    assert names.total() == len(names) == {"0.10.0": 98, "0.1.1": 97}[release]
+
+
+@pytest.fixture(scope="module")
+def permissive() -> Iterator[Server]:
+    """A server set to do what the reference server did, where a setting restores that."""
+    settings = {"METAGAME_STEP_BEFORE_RESET": "allow", "METAGAME_MAX_MESSAGE_LENGTH": "200000"}
+    with run_server(**settings) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("ws step before reset", []),
+        ("ws 200kB message", ["0.received.data.reward: 1.0 -> 20000.0"]),
+    ],
+)
+def test_settings_restore_what_the_reference_did(permissive: Server, name: str, left: list[str]) -> None:
+    recorded = _recorded("0.10.0", name)
+    ours = replay.replay_socket(recorded, permissive.ws_url)
+    assert list(replay.differences(replay.expected(recorded), ours)) == left
+
+
+@pytest.mark.parametrize("name", ANY_STEP)
+def test_a_recorded_step_without_a_session_is_refused(permissive: Server, name: str) -> None:
+    with replay.client_of(permissive) as client:
+        ours = replay.replay_http(_recorded("0.10.0", name), client)
+    assert (ours["status"], ours["body"]["code"], ours["body"]["reason"]) == (409, "SESSION_ERROR", "session_lost")
+    assert ours["body"]["detail"].startswith("This request names no session. Send a reset first")
+
+
+def _recorded(release: str, name: str) -> dict[str, object]:
+    return next(recorded for recorded in replay.exchanges(release) if recorded["name"] == name)
+
+
+def _fits(pattern: str, text: str) -> bool:
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), text, re.DOTALL) is not None
