@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from urllib.parse import quote
+from functools import cache
 
 import httpx
 
 from metagame._version import __version__
-from metagame.client.transport import Address, ConnectionLost, not_metagame, refused
+from metagame.client.transport import Address, ConnectionLost, in_path, not_metagame, refused
 from metagame.client.websocket import AWAY_STATUSES, retry_after_fields
 from metagame.errors import ProtocolError, Unavailable
 from metagame.wire.answers import Answer, decode_body, decode_observation, decode_state, error_of_body
@@ -68,7 +68,7 @@ class HttpTransport:
             await client.aclose()
 
     async def _send(self, method: str, session_id: str, path: str, content: bytes | None = None) -> bytes:
-        url = f"{self._address.http}/sessions/{quote(session_id, safe='')}{path}"
+        url = f"{self._address.http}/sessions/{in_path(session_id)}{path}"
         headers = {} if content is None else {"Content-Type": "application/json"}
         try:
             response = await self._connections().request(method, url, content=content, headers=headers)
@@ -94,9 +94,16 @@ class HttpTransport:
                 headers=self._headers,
                 timeout=self._timeout,
                 trust_env=not self._address.loopback,
+                verify=_certificates() if self._address.http.startswith("https") else False,
                 transport=self._http_transport,
             )
         return self._client
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """What https trusts; loading it takes longer than a hundred steps, so it is done once, and not for http."""
+    return httpx.create_ssl_context()
 
 
 def _error(url: str, response: httpx.Response) -> Exception:

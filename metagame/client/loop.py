@@ -10,13 +10,14 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-_STOP_TIMEOUT_S = 2.0
+_FINISH_TIMEOUT_S = 1.0
+_STOP_TIMEOUT_S = 3.0
 
 
 class _Background:
@@ -40,6 +41,12 @@ class _Background:
                 self._thread.start()
             return asyncio.run_coroutine_threadsafe(call, self._loop)
 
+    def submit_if_running(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start the call unless there is no loop for it any more."""
+        with self._lock:
+            if self._loop is not None:
+                asyncio.run_coroutine_threadsafe(call(), self._loop)
+
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._inherited += [self._loop, self._thread]
@@ -51,33 +58,62 @@ class _Background:
             loop, thread, self._loop = self._loop, self._thread, None
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_all(), loop)
+        asyncio.run_coroutine_threadsafe(_finish(), loop)
         thread.join(_STOP_TIMEOUT_S)
         if not thread.is_alive():
             loop.close()
 
 
-async def _cancel_all() -> None:
+async def _finish() -> None:
+    """Give what runs a moment, such as sockets that are being closed, then end it."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=_FINISH_TIMEOUT_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+    await asyncio.sleep(0)  # transports that were closed just now say goodbye to the loop
     asyncio.get_running_loop().stop()
 
 
 _background = _Background()
 
 
-def start(call: Coroutine[Any, Any, T]) -> Future[T]:
-    """Start a coroutine on the background loop."""
-    return _background.submit(call)
+def start_if_running(call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start a coroutine on the background loop if it is there; at the interpreter's end too."""
+    _background.submit_if_running(call)
 
 
-def wait_for(call: Coroutine[Any, Any, T]) -> T:
+def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the background loop and return its result; an interrupt cancels it."""
-    future = start(call)
+    call = _Call(coroutine)
     try:
-        return future.result()
+        return _background.submit(call.run()).result()
     except BaseException:
-        future.cancel()
+        call.cancel()
         raise
+
+
+class _Call(Generic[T]):
+    """A coroutine that can be cancelled from another thread, even while it is being handed over."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._coroutine = coroutine
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+
+    async def run(self) -> T:
+        self._task = asyncio.current_task()
+        if self._cancelled:
+            self._coroutine.close()
+            raise asyncio.CancelledError
+        return await self._coroutine
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if (task := self._task) is not None and not task.done():
+            start_if_running(lambda: _cancel(task))
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()

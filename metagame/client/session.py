@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+from metagame.client.shapes import in_words
 from metagame.client.transport import ConnectionLost, Transport
 from metagame.core.session import REFUSALS, Expect
 from metagame.errors import (
@@ -164,6 +165,11 @@ class Session:
             )
             self._final = SessionTakenOver(message, **error.fields)
             raise self._final from error
+        except InvalidRequest as error:
+            if not (what := in_words(error.fields.get("errors"))):
+                raise
+            message = f"The server refused the {request.kind.value}, and nothing was done: {what}."
+            raise type(error)(message, **error.fields) from error
 
     async def _deliver(self, request: ResetRequest | StepRequest | StateRequest) -> Answer | None:
         """Send the same request until it is answered or the deadline has passed."""

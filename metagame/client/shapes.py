@@ -32,8 +32,7 @@ def action_payload(action_type: type[ActionT], action: ActionT | Mapping[str, An
             action = validate_action(action_type, dict(action))
         except InvalidAction as wrong:
             errors = wrong.fields["errors"]
-            what = "; ".join(f"{'.'.join(map(str, error['loc'])) or 'action'}: {error['msg']}" for error in errors)
-            message = f"This is no {action_type.__name__}: {what}."
+            message = f"This is no {action_type.__name__}: {in_words(errors)}."
             raise InvalidAction(message, errors=errors) from None
     if not isinstance(action, action_type):
         message = f"An action is a {action_type.__name__} or a dict of its fields, not a {type(action).__name__}."
@@ -97,6 +96,15 @@ def _check_json(value: Any) -> None:
     """Raise ValueError or TypeError for what either encoder cannot say; orjson alone turns NaN into null."""
     strictjson.slow_dumps(value)
     strictjson.dumps(value)
+
+
+def in_words(errors: Any) -> str:
+    """Pydantic's list of errors as one line, empty where there is none."""
+    if not isinstance(errors, list):
+        return ""
+    return "; ".join(
+        f"{'.'.join(map(str, error.get('loc', ())))}: {error.get('msg')}" for error in errors if isinstance(error, dict)
+    )
 
 
 def _bad_seed(seed: object) -> InvalidRequest:

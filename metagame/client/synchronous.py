@@ -107,8 +107,7 @@ class GameEnv(Generic[ActionT, ObservationT]):
         self._owned = transport if isinstance(self._options.transport, str) else None
         if self._owned is not None:
             # A client that is forgotten gives its connection up; the session lives as long as it may.
-            finalizer = weakref.finalize(self, _give_up, self._owned, self._pid)
-            finalizer.atexit = False
+            weakref.finalize(self, _give_up, self._owned, self._pid)
 
     def _here(self) -> Session:
         """The session of this process; a fork's copies of the parent's sockets are left alone."""
@@ -138,4 +137,4 @@ async def _close(session: Session, owned: Transport | None) -> None:
 
 def _give_up(transport: Transport, pid: int) -> None:
     if pid == os.getpid():
-        loop.start(transport.close())
+        loop.start_if_running(transport.close)

@@ -76,6 +76,11 @@ def parse_base_url(base_url: str) -> tuple[Address, str | None]:
     return Address(f"{scheme}://{parts.netloc}{path}", loopback), session_id
 
 
+def in_path(session_id: str) -> str:
+    """The id as a path segment; `.` and `..` are ids too, and would lead elsewhere if left as they are."""
+    return session_id.replace(".", "%2E") if session_id in {".", ".."} else session_id
+
+
 def not_metagame(url: str, what: str) -> ProtocolError:
     """The error for an answer that no Metagame server gives."""
     message = (

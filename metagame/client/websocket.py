@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
@@ -24,7 +23,7 @@ from websockets.exceptions import (
 )
 
 from metagame._version import __version__
-from metagame.client.transport import Address, ConnectionLost, not_metagame, refused
+from metagame.client.transport import Address, ConnectionLost, in_path, not_metagame, refused
 from metagame.core import strictjson
 from metagame.errors import MetaGameError, ProtocolError, SessionTakenOver, TooLarge, Unavailable
 from metagame.wire.answers import Answer, decode_frame, error_of_body
@@ -32,6 +31,7 @@ from metagame.wire.requests import CloseRequest, Request, encode_frame
 
 AWAY_STATUSES = frozenset({429, 502, 503, 504})
 """HTTP statuses of a server that may soon be back."""
+_GOODBYE_TIMEOUT_S = 0.5
 
 # Dead peers are found by TCP, not by pings: a server that is busy for minutes keeps its sockets.
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPALIVE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
@@ -98,10 +98,15 @@ class WebSocketTransport:
         """Close the socket; the session stays."""
         socket_, self._socket = self._socket, None
         if socket_ is not None and self._attached is not None and self._attached[1] is asyncio.get_running_loop():
-            await socket_.close()
+            try:
+                async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
+                    await socket_.close()
+            except TimeoutError:
+                socket_.transport.abort()
+                await socket_.wait_closed()
 
     async def _open(self, session_id: str) -> ClientConnection:
-        url = f"{self._address.websocket}/sessions/{quote(session_id, safe='')}/ws"
+        url = f"{self._address.websocket}/sessions/{in_path(session_id)}/ws"
         try:
             opened = await connect(url, **self._options)
         except InvalidStatus as wrong:

@@ -1,0 +1,291 @@
+"""One behaviour, three transports: a server over WebSocket, over HTTP, and none at all."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from metagame import (
+    AsyncMetaGameEnv,
+    CapacityReached,
+    EpisodeOver,
+    GameFailed,
+    InvalidAction,
+    InvalidRequest,
+    LocalTransport,
+    MetaGameAction,
+    MetaGameEnv,
+    NoEpisode,
+    RequestConflict,
+    SessionLost,
+    SessionMoved,
+)
+from metagame.client.transport import Transport, parse_base_url
+from metagame.core.session import Expect
+from metagame.errors import AnswerForgotten
+from metagame.games import Observation
+from metagame.wire.requests import CloseRequest, ResetRequest, StateRequest, StepRequest
+from tests.client.dice import AsyncDiceEnv, Bet, DiceGame
+from tests.client.real_server import real_server
+
+pytestmark = pytest.mark.anyio
+
+Options = dict[str, Any]
+HELLO = MetaGameAction(message="hello")
+
+
+@pytest.fixture(scope="module")
+def echo_url() -> Iterator[str]:
+    with real_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def dice_url() -> Iterator[str]:
+    with real_server(DiceGame()) as url:
+        yield url
+
+
+@pytest.fixture(params=["websocket", "http", "local"])
+def echo(request: pytest.FixtureRequest, echo_url: str) -> Options:
+    """What makes a client of one pool, whatever the transport."""
+    if request.param == "local":
+        return {"transport": LocalTransport()}
+    return {"base_url": echo_url, "transport": request.param}
+
+
+@pytest.fixture(params=["websocket", "http", "local"])
+def dice(request: pytest.FixtureRequest, dice_url: str) -> Options:
+    if request.param == "local":
+        return {"transport": LocalTransport(DiceGame())}
+    return {"base_url": dice_url, "transport": request.param}
+
+
+@pytest.fixture
+def transport(echo: Options) -> Callable[[], Transport]:
+    """Transports themselves, for what no client sends."""
+
+    def make() -> Transport:
+        return AsyncMetaGameEnv(**echo)._transport
+
+    return make
+
+
+async def test_an_episode(echo: Options) -> None:
+    async with AsyncMetaGameEnv(**echo) as env:
+        ready = await env.reset(seed=3)
+        assert ready.observation.echoed_message == "Meta Game environment ready!"
+        assert (ready.reward, ready.done, ready.metadata) == (0.0, False, {})
+        for number, (message, reward) in enumerate([("héé😀", 0.4), ("one", 0.3), ("", 0.0), ("a\0b", 0.3)], 1):
+            result = await env.step(MetaGameAction(message=message))
+            assert result.observation.echoed_message == message
+            assert (result.reward, result.metadata) == (reward, {"original_message": message, "step": number})
+        state = await env.state()
+        assert (state.step_count, len(state.episode_id or "")) == (4, 36)
+        await env.reset(episode_id="again")
+        assert (await env.state()).model_dump() == {"episode_id": "again", "step_count": 0}
+
+
+async def test_closing_ends_the_session_and_not_the_server(echo: Options) -> None:
+    env = AsyncMetaGameEnv(**echo)
+    await env.reset()
+    await env.close()
+    async with AsyncMetaGameEnv(**echo, session_id=env.session_id) as other:
+        with pytest.raises(SessionLost, match="reset"):
+            await other.state()
+        with pytest.raises(SessionLost):
+            await other.step(HELLO)
+
+
+async def test_a_step_before_a_reset_is_refused_and_the_client_goes_on(echo: Options) -> None:
+    async with AsyncMetaGameEnv(**echo) as env:
+        with pytest.raises(NoEpisode, match="reset"):
+            await env.step(HELLO)
+        assert (await env.state()).episode_id is None
+        await env.reset()
+        assert (await env.step(HELLO)).reward == 0.5
+
+
+async def test_a_session_ended_by_somebody_else_is_lost_until_a_reset(echo: Options) -> None:
+    env = AsyncMetaGameEnv(**echo)
+    await env.reset()
+    await env.step(HELLO)
+    await _end(echo, env.session_id)
+    with pytest.raises(SessionLost):
+        await env.step(HELLO)
+    await env.reset()
+    assert (await env.step(HELLO)).metadata["step"] == 1
+    await env.close()
+
+
+async def test_a_session_stepped_by_somebody_else_is_noticed(echo: Options) -> None:
+    env = AsyncMetaGameEnv(**_polite(echo))
+    await env.reset()
+    other = AsyncMetaGameEnv(**_polite(echo), session_id=env.session_id, shared=True)
+    await other.step(HELLO)
+    with pytest.raises(SessionMoved) as caught:
+        await env.step(HELLO)
+    assert caught.value.fields["step_count"] == 1
+    assert (await env.state()).step_count == 1
+    assert (await env.step(HELLO)).metadata["step"] == 2
+    await other.close()
+    assert (await env.step(HELLO)).metadata["step"] == 3
+    await env.close()
+
+
+async def test_bad_messages_cost_an_error_and_nothing_else(echo: Options) -> None:
+    async with AsyncMetaGameEnv(**echo) as env:
+        await env.reset()
+        with pytest.raises(InvalidAction) as caught:
+            await env.step(MetaGameAction(message="x" * 70_000))
+        assert caught.value.fields["errors"][0]["loc"][-1] == "message"
+        assert "message: String should have at most 65536 characters" in str(caught.value)
+        with pytest.raises(InvalidAction, match="message"):
+            await env.step({"text": "x"})
+        with pytest.raises(InvalidRequest):
+            await env.reset(seed=-1)
+        assert (await env.step(HELLO)).metadata["step"] == 1
+
+
+async def test_the_same_request_happens_once(transport: Callable[[], Transport]) -> None:
+    name, way = uuid4().hex, transport()
+    reset = ResetRequest(episode_id="ep", request_id="r", expect=Expect(None, 0))
+    assert await way.exchange(name, reset) == await way.exchange(name, reset)
+    step = StepRequest({"message": "one"}, request_id="s", expect=Expect("ep", 0))
+    first = await way.exchange(name, step)
+    assert isinstance(first, Observation)
+    assert first == await way.exchange(name, step)
+    with pytest.raises(RequestConflict):
+        await way.exchange(name, StepRequest({"message": "two"}, request_id="s"))
+    with pytest.raises(AnswerForgotten):
+        await way.exchange(name, reset)
+    with pytest.raises(SessionMoved):
+        await way.exchange(name, StepRequest({"message": "two"}, request_id="t", expect=Expect("ep", 0)))
+    for number in range(8):
+        await way.exchange(name, StepRequest({"message": "more"}, request_id=f"m{number}"))
+    await way.exchange(name, StepRequest({"message": "another"}, request_id="s"))
+    await way.exchange(name, CloseRequest())
+    with pytest.raises(SessionLost):
+        await way.exchange(name, StateRequest("u"))
+    await way.close()
+
+
+async def test_sessions_in_parallel_do_not_mix(echo: Options) -> None:
+    async def play(number: int) -> None:
+        async with AsyncMetaGameEnv(**echo) as env:
+            await env.reset()
+            for step in range(1, 11):
+                result = await env.step({"message": f"{number}/{step}"})
+                assert (result.observation.echoed_message, result.metadata["step"]) == (f"{number}/{step}", step)
+
+    await asyncio.gather(*(play(number) for number in range(16)))
+
+
+async def test_another_game_with_its_own_models(dice: Options) -> None:
+    async with AsyncDiceEnv(**dice) as env:
+        for _ in range(2):
+            ready = await env.reset(seed=5, sides=4)
+            assert ready.observation.seen == []
+            results = [await env.step(Bet(on=2)) for _ in range(3)]
+            assert results[-1].observation.seen == [1, 3, 2] or len(results[-1].observation.seen) == 3
+            assert [result.done for result in results] == [False, False, True]
+            assert results[-1].observation.done
+            with pytest.raises(EpisodeOver, match="reset"):
+                await env.step(Bet(on=1))
+
+
+async def test_a_seed_gives_the_same_episode_again(dice: Options) -> None:
+    seen = []
+    for _ in range(2):
+        async with AsyncDiceEnv(**dice) as env:
+            await env.reset(seed=11, sides=100)
+            seen.append([(await env.step({"on": 1})).observation.seen for _ in range(3)])
+    assert seen[0] == seen[1]
+
+
+async def test_a_game_that_fails_leaves_the_session_where_it_was(dice: Options) -> None:
+    async with AsyncDiceEnv(**dice) as env:
+        with pytest.raises(InvalidAction):
+            await env.reset(sides=1)
+        await env.reset()
+        with pytest.raises(GameFailed):
+            await env.step(Bet(on=13))
+        assert (await env.state()).step_count == 0
+        assert len((await env.step(Bet(on=1))).observation.seen) == 1
+
+
+@pytest.mark.parametrize("way", ["websocket", "http"])
+async def test_a_full_pool_says_so_and_can_be_waited_for(way: Any) -> None:
+    with real_server(max_sessions=1) as url:
+        first = AsyncMetaGameEnv(url, transport=way)
+        await first.reset()
+        async with AsyncMetaGameEnv(url, transport=way) as second:
+            with pytest.raises(CapacityReached) as caught:
+                await second.reset()
+            assert caught.value.fields["max_sessions"] == 1
+        async with AsyncMetaGameEnv(url, transport=way, capacity_wait_s=30) as third:
+            waiting = asyncio.create_task(third.reset())
+            await first.step(HELLO)
+            await first.close()
+            await waiting
+
+
+@pytest.mark.parametrize("session_id", [".", "..", "a.b-c_D", "x" * 128])
+async def test_every_session_id_can_be_used(echo: Options, session_id: str) -> None:
+    async with AsyncMetaGameEnv(**echo, session_id=session_id) as env:
+        await env.reset()
+        assert (await env.step(HELLO)).reward == 0.5
+    await _end(echo, session_id)
+
+
+def test_the_quick_start_runs_as_everybody_knows_it(echo_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from meta_game import MetaGameAction, MetaGameEnv  # noqa: PLC0415 - as in the README
+
+    client = MetaGameEnv(base_url=echo_url)
+    result = client.reset()
+    print(result.observation.echoed_message)  # noqa: T201 - as in the README
+    result = client.step(MetaGameAction(message="Hello, World!"))
+    assert result.observation.echoed_message == "Hello, World!"
+    assert result.observation.message_length == 13
+    assert result.reward == 1.3
+    client.close()
+    assert "Meta Game environment ready!\n" in capsys.readouterr().out
+    with MetaGameEnv(echo_url) as second:
+        second.reset()
+
+
+def test_addresses_keep_a_proxy_path() -> None:
+    address, session_id = parse_base_url("wss://user@host:1/pre/fix/sessions/abc/")
+    assert (address.http, address.websocket, session_id) == (
+        "https://user@host:1/pre/fix",
+        "wss://user@host:1/pre/fix",
+        "abc",
+    )
+    assert parse_base_url("http://[::1]:8000")[0].loopback
+    assert not parse_base_url("http://example.org")[0].loopback
+
+
+def _polite(echo: Options) -> Options:
+    """Two sockets on one session take it from each other, so clients that share one use HTTP."""
+    return echo | {"transport": "http"} if echo["transport"] == "websocket" else echo
+
+
+async def _end(echo: Options, session_id: str) -> None:
+    way = AsyncMetaGameEnv(**echo)._transport
+    await way.exchange(session_id, CloseRequest())
+    if isinstance(echo["transport"], str):
+        await way.close()
+
+
+def test_the_synchronous_client_is_the_same(echo: Options) -> None:
+    with MetaGameEnv(**echo) as env:
+        assert env.sync() is env
+        assert env.state().episode_id is None
+        env.reset(episode_id="ep")
+        assert env.step({"message": "hello"}).reward == 0.5
+        assert env.state().model_dump() == {"episode_id": "ep", "step_count": 1}
+    env.close()
+    with pytest.raises(SessionLost, match="closed"):
+        env.step(HELLO)
