@@ -44,9 +44,13 @@ class Contestant:
     p50_ms: list[float] = field(default_factory=list)
 
     @property
-    def total_us(self) -> float:
-        """Median of worker and Redis together."""
-        return statistics.median(a + b for a, b in zip(self.server_us, self.redis_us, strict=True))
+    def total_us(self) -> list[float]:
+        """Worker and Redis together, round by round."""
+        return [server + redis for server, redis in zip(self.server_us, self.redis_us, strict=True)]
+
+    def ratio_to(self, other: Contestant) -> float:
+        """Median of the rounds' ratios: what slows a machine for a while slows both."""
+        return statistics.median(ours / theirs for ours, theirs in zip(self.total_us, other.total_us, strict=True))
 
 
 def main() -> None:
@@ -62,7 +66,7 @@ def main() -> None:
             if not options.json:
                 print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
     by_name = {contestant.name: contestant for contestant in contestants}
-    ratio = by_name[JUDGED].total_us / by_name[REFERENCE].total_us
+    ratio = by_name[JUDGED].ratio_to(by_name[REFERENCE])
     passed = ratio < options.limit
     if options.json:
         print(json.dumps(_as_json(contestants, options) | {"ratio": round(ratio, 3), "passed": passed}))
@@ -136,12 +140,11 @@ def _print_table(contestants: list[Contestant], options: argparse.Namespace) -> 
         f" medians of {options.rounds} rounds of {options.steps} steps a socket\n"
     )
     print(f"{'':<38}{'server µs':>10}{'redis µs':>10}{'ratio':>8}{'steps/s':>10}{'p50 ms':>8}")
-    reference_us = contestants[0].total_us
     for one in contestants:
         median = statistics.median
         redis_us = f"{median(one.redis_us):.0f}" if one.redis else "-"
         print(
-            f"{one.name:<38}{median(one.server_us):>10.0f}{redis_us:>10}{one.total_us / reference_us:>8.2f}"
+            f"{one.name:<38}{median(one.server_us):>10.0f}{redis_us:>10}{one.ratio_to(contestants[0]):>8.2f}"
             f"{median(one.steps_per_s):>10.0f}{median(one.p50_ms):>8.1f}"
         )
 
@@ -158,8 +161,8 @@ def _as_json(contestants: list[Contestant], options: argparse.Namespace) -> dict
                 "name": one.name,
                 "server_us": round(statistics.median(one.server_us), 1),
                 "redis_us": round(statistics.median(one.redis_us), 1) if one.redis else None,
-                "total_us": round(one.total_us, 1),
-                "ratio": round(one.total_us / contestants[0].total_us, 3),
+                "total_us": round(statistics.median(one.total_us), 1),
+                "ratio": round(one.ratio_to(contestants[0]), 3),
                 "steps_per_s": round(statistics.median(one.steps_per_s)),
                 "p50_ms": round(statistics.median(one.p50_ms), 2),
             }
