@@ -23,8 +23,8 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
 
     transport: "websocket", "http", or a Transport object, which stays its owner's to close.
     session_id: an existing session, to go on with it, or a name of your choice; without one
-        the session is this client's own and `close` ends it. A base_url that ends in
-        `/sessions/<id>` names it too.
+        the session is this client's own. A base_url that ends in `/sessions/<id>` names it too.
+        Where it stands is not checked before the first `reset()` or `state()`.
     shared: others step the session as well: what it stands at is not checked.
     capacity_wait_s: how long to wait for a place in a full pool before CapacityReached.
     message_timeout_s: how long to wait for one answer before the request is sent again.
@@ -91,7 +91,11 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
         return state_of(await self._session.state())
 
     async def close(self) -> None:
-        """End the session (not the server), or leave it if it is shared; again is no error."""
+        """End the session (not the server); again is no error.
+
+        A session that is shared, or was made by `POST /sessions`, or was named and is used over
+        HTTP, stays until it is deleted or its time to live has passed.
+        """
         try:
             await self._session.close()
         finally:

@@ -40,7 +40,7 @@ class HttpTransport:
         http_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._address = address
-        self._headers = {"User-Agent": f"metagame/{__version__}", **(headers or {})}
+        self._headers = {"User-Agent": f"metagame/{__version__}", **address.headers, **(headers or {})}
         self._timeout = httpx.Timeout(message_timeout_s, connect=connect_timeout_s)
         self._ends_session = ends_session
         self._http_transport = http_transport

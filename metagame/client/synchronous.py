@@ -85,7 +85,7 @@ class GameEnv(Generic[ActionT, ObservationT]):
         return state_of(loop.wait_for(self._here().state()))
 
     def close(self) -> None:
-        """End the session (not the server), or leave it if it is shared; again is no error."""
+        """End the session (not the server), as AsyncGameEnv.close does; again is no error."""
         session, owned = self._here(), self._owned
         loop.wait_for(_close(session, owned))
 

@@ -7,9 +7,11 @@ and what a session expects are the session's (session.py).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from metagame.core.session import check_session_id
 from metagame.errors import InvalidRequest, ProtocolError
@@ -48,10 +50,14 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's address: `http` is its URL without a slash at the end."""
+    """A server's address: `http` is its URL without a slash at the end and without credentials.
+
+    `headers` carry the credentials, so that no error message shows them.
+    """
 
     http: str
     loopback: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def websocket(self) -> str:
@@ -73,7 +79,9 @@ def parse_base_url(base_url: str) -> tuple[Address, str | None]:
     if (named := _SESSION_PATH.fullmatch(path)) is not None:
         path, session_id = named["prefix"], check_session_id(named["session_id"])
     loopback = _LOOPBACK.fullmatch(host) is not None
-    return Address(f"{scheme}://{parts.netloc}{path}", loopback), session_id
+    credentials, _, place = parts.netloc.rpartition("@")
+    headers = {"Authorization": f"Basic {b64encode(unquote(credentials).encode()).decode()}"} if credentials else {}
+    return Address(f"{scheme}://{place}{path}", loopback, headers), session_id
 
 
 def in_path(session_id: str) -> str:

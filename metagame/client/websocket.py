@@ -54,7 +54,7 @@ class WebSocketTransport:
         self._address = address
         self._message_timeout_s = message_timeout_s
         self._options: dict[str, Any] = {
-            "additional_headers": dict(headers or {}),
+            "additional_headers": {**address.headers, **(headers or {})},
             "user_agent_header": f"metagame/{__version__}",
             "open_timeout": connect_timeout_s,
             "max_size": int(max_message_size_mb * 2**20),

@@ -14,15 +14,14 @@ from services.settings import Settings
 
 
 @contextmanager
-def real_server(game: Game | None = None, **settings: int) -> Iterator[str]:
+def real_server(game: Game | None = None, *, port: int = 0, **settings: int) -> Iterator[str]:
     """Serve on a thread of its own until the block ends; the server's URL."""
     app = create_app(Settings(**settings), game)  # type: ignore[arg-type]  # whole numbers, by name
     config = uvicorn.Config(
         app, http="httptools", ws="websockets-sansio", ws_max_size=2**20, log_level="critical", lifespan="on"
     )
     server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # a thread takes no signals
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
     try:

@@ -21,6 +21,8 @@ from metagame import (
     RequestConflict,
     SessionLost,
     SessionMoved,
+    SessionTakenOver,
+    TooLarge,
 )
 from metagame.client.transport import Transport, parse_base_url
 from metagame.core.session import Expect
@@ -232,6 +234,43 @@ async def test_a_full_pool_says_so_and_can_be_waited_for(way: Any) -> None:
             await waiting
 
 
+@pytest.mark.parametrize("way", ["websocket", "http"])
+async def test_a_server_that_forgot_everything_is_a_lost_session_and_never_a_fresh_one(way: Any) -> None:
+    with real_server() as url:
+        env = AsyncMetaGameEnv(url, transport=way)
+        await env.reset()
+        await env.step(HELLO)
+    stepping = asyncio.create_task(env.step(HELLO))
+    await asyncio.sleep(0)
+    with real_server(port=int(url.rpartition(":")[2])):
+        with pytest.raises(SessionLost):
+            await stepping
+        await env.reset()
+        assert (await env.step(HELLO)).metadata["step"] == 1
+        await env.close()
+
+
+async def test_a_newer_socket_owns_the_session_and_the_older_client_is_told(echo_url: str) -> None:
+    older = AsyncMetaGameEnv(echo_url)
+    await older.reset()
+    async with AsyncMetaGameEnv(echo_url, session_id=older.session_id) as newer:
+        assert (await newer.step(HELLO)).metadata["step"] == 1
+        for call in (older.step(HELLO), older.state(), older.reset()):
+            with pytest.raises(SessionTakenOver, match="new client"):
+                await call
+        await older.close()
+        assert (await newer.step(HELLO)).metadata["step"] == 2
+
+
+@pytest.mark.parametrize("way", ["websocket", "http"])
+async def test_a_message_over_the_server_byte_limit_costs_an_error_and_nothing_else(echo_url: str, way: Any) -> None:
+    async with AsyncMetaGameEnv(echo_url, transport=way) as env:
+        await env.reset()
+        with pytest.raises(TooLarge):
+            await env.step({"message": "x" * 2**21})
+        assert (await env.step(HELLO)).metadata["step"] == 1
+
+
 @pytest.mark.parametrize("session_id", [".", "..", "a.b-c_D", "x" * 128])
 async def test_every_session_id_can_be_used(echo: Options, session_id: str) -> None:
     async with AsyncMetaGameEnv(**echo, session_id=session_id) as env:
@@ -257,12 +296,9 @@ def test_the_quick_start_runs_as_everybody_knows_it(echo_url: str, capsys: pytes
 
 
 def test_addresses_keep_a_proxy_path() -> None:
-    address, session_id = parse_base_url("wss://user@host:1/pre/fix/sessions/abc/")
-    assert (address.http, address.websocket, session_id) == (
-        "https://user@host:1/pre/fix",
-        "wss://user@host:1/pre/fix",
-        "abc",
-    )
+    address, session_id = parse_base_url("wss://user:p%40ss@host:1/pre/fix/sessions/abc/")
+    assert (address.http, address.websocket, session_id) == ("https://host:1/pre/fix", "wss://host:1/pre/fix", "abc")
+    assert address.headers == {"Authorization": "Basic dXNlcjpwQHNz"}
     assert parse_base_url("http://[::1]:8000")[0].loopback
     assert not parse_base_url("http://example.org")[0].loopback
 
