@@ -41,7 +41,10 @@ async def read(
         if record is not None and record.attachment != attachment.token:
             raise taken_over()
     else:
-        record = await deadline.read(lambda: store.attach(session_id, attachment.token))
+        record = await deadline.read(lambda: store.load(session_id))
+        if record is not None:
+            held(record)  # what this release cannot read it takes from nobody
+            record = await deadline.read(lambda: store.attach(session_id, attachment.token))
     if record is None:
         attachment.let_go()
     else:
@@ -61,7 +64,18 @@ def taken_over() -> SessionTakenOver:
 class Submission:
     """A reset or step on its way; `run` it once."""
 
-    __slots__ = ("_attachment", "_base", "_command", "_deadline", "_fresh", "_game", "_key", "_session_id", "_store")
+    __slots__ = (
+        "_attachment",
+        "_base",
+        "_command",
+        "_deadline",
+        "_fresh",
+        "_game",
+        "_key",
+        "_named",
+        "_session_id",
+        "_store",
+    )
 
     def __init__(
         self,
@@ -83,6 +97,7 @@ class Submission:
         """The answer, committed now or when the request first came; or the outcome FULL."""
         self._command = command
         self._key = _key(request)
+        self._named = request.request_id is not None
         for _ in range(ROUNDS):
             if self._base is None and not self._fresh:
                 replayed = await self._learn()
@@ -150,12 +165,16 @@ class Submission:
                 self._attachment.let_go()
             return None
         record = _present(outcome)
+        if outcome.word is Word.STALE:
+            self._check_certain(record)
+        attachment = self._attachment
+        if attachment is not None and not attachment.attached and record.attachment != attachment.token:
+            # A session that somebody else made in between is attached to before it is used.
+            self._base, self._fresh = None, False
+            return None
         if outcome.word is not Word.STALE:
             return self._replay(record)
-        self._check_certain(record)
-        # A session that somebody else made in between is attached to before it is used.
-        usable = self._attachment is None or self._attachment.attached
-        self._base, self._fresh = (held(record), True) if usable else (None, False)
+        self._base, self._fresh = held(record), True
         return None
 
     def _replay(self, record: Record) -> Observation | None:
@@ -181,13 +200,20 @@ class Submission:
         """Refuse to decide again where a commit whose answer was lost may have been carried out.
 
         A record remembers its newest requests: further on, or in another session of this name, it
-        can no longer say whether this one was among them. A deadline that passed (a worker that
-        slept) refuses as well: the client may long have gone on elsewhere.
+        can no longer say whether this one was among them. That also goes for a request that its
+        client may have sent to another worker while this one slept. A deadline that passed refuses
+        as well: the client may long have gone on elsewhere.
         """
         gone_on = counter(record.generation) - (0 if self._base is None else counter(self._base.generation))
-        uncertain = self._deadline.unknown and not 0 < gone_on <= REMEMBERED
-        if uncertain or self._deadline.remaining_s() <= 0:
+        forgotten = not 0 < gone_on <= REMEMBERED
+        if (self._deadline.unknown and forgotten) or self._deadline.remaining_s() <= 0:
             raise self._deadline.passed()
+        if forgotten and self._named and self._fresh:  # a socket's cache may be older than the request
+            message = (
+                "The session went on further than it remembers requests while this one was on its way,"
+                " and nothing was done now. If it has no answer yet, send it again."
+            )
+            raise Unavailable(message, retryable=True)
 
 
 def _key(request: ResetRequest | StepRequest) -> RequestKey:
