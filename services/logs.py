@@ -1,7 +1,7 @@
 """Log lines: for people on a terminal, or one JSON object a line for machines.
 
 One line per event in a session's or worker's life, none per step; a session is named by its
-hash, and a message's content is never logged.
+hash, and a message's content is never logged, in tracebacks neither.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from typing import Any, Literal
 
 import structlog
+import structlog.tracebacks
 
 
 def configure(log_format: Literal["console", "json"]) -> None:
@@ -18,16 +19,23 @@ def configure(log_format: Literal["console", "json"]) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
-            *([structlog.processors.dict_tracebacks] if log_format == "json" else []),
+            *([_tracebacks()] if log_format == "json" else []),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _tracebacks() -> Any:
+    """Tracebacks without local variables, which hold what clients sent."""
+    return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
