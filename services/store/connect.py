@@ -118,7 +118,6 @@ def _cluster(
     return RedisCluster(
         startup_nodes=[ClusterNode(host, port or 6379) for host, port in addresses],
         require_full_coverage=False,
-        cluster_error_retry_attempts=0,
         **options,
     )
 

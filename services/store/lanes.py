@@ -104,7 +104,8 @@ class NodeLane:
         """A free connection of the node, looked at for what was left or closed meanwhile."""
         connection = self.node.acquire_connection()
         try:
-            if connection.is_connected and await connection.can_read_destructive():
+            unread = getattr(connection, "can_read", None) or connection.can_read_destructive  # redis-py 8, before
+            if connection.is_connected and await unread():
                 await connection.disconnect()
             await connection.connect()
         except BaseException:

@@ -15,7 +15,6 @@ import asyncio
 from typing import Any
 
 from . import layout, scripts
-from .base import RESERVED_MS
 from .batch import Batcher
 from .contact import Contact
 from .keys import places_key, record_key
@@ -28,13 +27,16 @@ SWEPT_BATCHES = 64
 class Places:
     """The pool's places."""
 
-    def __init__(self, batcher: Batcher, contact: Contact, *, max_sessions: int, ttl_ms: int, prefix: str) -> None:
+    def __init__(
+        self, batcher: Batcher, contact: Contact, *, max_sessions: int, ttl_ms: int, reserved_ms: int, prefix: str
+    ) -> None:
         self._send = batcher.send
         self._contact = contact
         self._prefix = prefix
         self._key = places_key(prefix)
         self._max_sessions = str(max_sessions)
         self._session_ttl_ms = ttl_ms
+        self._reserved_us = str(reserved_ms * 1000)
         self._ttl_ms = str(2 * ttl_ms + 60_000)
 
     async def reserve(self, session_id: str) -> int | None:
@@ -44,7 +46,7 @@ class Places:
                 places=self._key,
                 member=session_id,
                 max_sessions=self._max_sessions,
-                reserved_us=str(RESERVED_MS * 1000),
+                reserved_us=self._reserved_us,
                 places_ttl_ms=self._ttl_ms,
             )
         )

@@ -16,7 +16,7 @@ from typing import Any
 from redis.asyncio import Redis, RedisCluster
 
 from . import layout, scripts
-from .base import LEASE_MS, Commit, Draft, InvalidCursor, Outcome, Page, Record, UnreadableRecord, Word
+from .base import LEASE_MS, RESERVED_MS, Commit, Draft, InvalidCursor, Outcome, Page, Record, UnreadableRecord, Word
 from .batch import Batcher
 from .contact import Contact
 from .keys import places_key, record_key
@@ -38,6 +38,7 @@ class RedisStore:
         max_sessions: int,
         ttl_ms: int,
         lease_ms: int = LEASE_MS,
+        reserved_ms: int = RESERVED_MS,
         prefix: str = "metagame",
     ) -> None:
         self._prefix = prefix
@@ -46,7 +47,14 @@ class RedisStore:
         self._lanes = lanes_of(client)
         self._contact = Contact(lease_ms=lease_ms, clock=time.monotonic)
         self._batcher = Batcher(self._lanes, self._contact)
-        self._places = Places(self._batcher, self._contact, max_sessions=max_sessions, ttl_ms=ttl_ms, prefix=prefix)
+        self._places = Places(
+            self._batcher,
+            self._contact,
+            max_sessions=max_sessions,
+            ttl_ms=ttl_ms,
+            reserved_ms=reserved_ms,
+            prefix=prefix,
+        )
 
     async def load(self, session_id: str) -> Record | None:
         """The record, its TTL renewed; None where there is none."""

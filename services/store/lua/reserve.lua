@@ -1,4 +1,5 @@
--- Take a place in the pool, or hold the one the session has, doubtful in reserved_us at the earliest.
+-- Take a place in the pool, doubtful in reserved_us; or hold the one there is, beyond doubt for half of that.
+-- A score is left alone where it can be: a list in the order of scores goes on meanwhile.
 -- KEYS: places
 -- ARGV: member, max_sessions, reserved_us, places_ttl_ms
 -- OUT:  {held, active} {reserved, active} {full, active}
@@ -13,7 +14,7 @@ if not known and active >= tonumber(max_sessions) then
   redis.call('PEXPIRE', places, places_ttl_ms)
   return {'full', active}
 end
-if not known or tonumber(known) < doubtful_us then
+if not known or tonumber(known) < doubtful_us - reserved_us / 2 then
   redis.call('ZADD', places, string.format('%.0f', doubtful_us), member)
 end
 redis.call('PEXPIRE', places, places_ttl_ms)
