@@ -6,11 +6,6 @@ from tests.client.fake_server import FakeServer, fake_server
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def server() -> AsyncIterator[FakeServer]:
     async with fake_server() as running:
         yield running

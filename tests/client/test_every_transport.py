@@ -6,8 +6,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import BaseModel
 
 from metagame import (
+    AsyncGameEnv,
     AsyncMetaGameEnv,
     CapacityReached,
     EpisodeOver,
@@ -27,15 +29,31 @@ from metagame import (
 from metagame.client.transport import Transport, parse_base_url
 from metagame.core.session import Expect
 from metagame.errors import AnswerForgotten
-from metagame.games import Observation
+from metagame.games import Observation, State
 from metagame.wire.requests import CloseRequest, ResetRequest, StateRequest, StepRequest
-from tests.client.dice import AsyncDiceEnv, Bet, DiceGame
 from tests.client.real_server import real_server
+from tests.games.pig import PigAction, PigGame, PigObservation
+from tests.games.play import PIG
 
 pytestmark = pytest.mark.anyio
 
 Options = dict[str, Any]
 HELLO = MetaGameAction(message="hello")
+
+
+class AsyncPigEnv(AsyncGameEnv[PigAction, PigObservation]):
+    action_type = PigAction
+    observation_type = PigObservation
+
+
+class BrittlePig(PigGame):
+    """Pig, broken in episodes of seed 13 as soon as the player holds."""
+
+    def step(self, state: State, action: BaseModel) -> tuple[State, Observation]:
+        if isinstance(action, PigAction) and (state["seed"], action.move) == (13, "hold"):
+            message = "unlucky"
+            raise RuntimeError(message)
+        return super().step(state, action)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +63,8 @@ def echo_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def dice_url() -> Iterator[str]:
-    with real_server(DiceGame()) as url:
+def pig_url() -> Iterator[str]:
+    with real_server(BrittlePig()) as url:
         yield url
 
 
@@ -59,10 +77,10 @@ def echo(request: pytest.FixtureRequest, echo_url: str) -> Options:
 
 
 @pytest.fixture(params=["websocket", "http", "local"])
-def dice(request: pytest.FixtureRequest, dice_url: str) -> Options:
+def pig(request: pytest.FixtureRequest, pig_url: str) -> Options:
     if request.param == "local":
-        return {"transport": LocalTransport(DiceGame())}
-    return {"base_url": dice_url, "transport": request.param}
+        return {"transport": LocalTransport(BrittlePig())}
+    return {"base_url": pig_url, "transport": request.param}
 
 
 @pytest.fixture
@@ -185,37 +203,43 @@ async def test_sessions_in_parallel_do_not_mix(echo: Options) -> None:
     await asyncio.gather(*(play(number) for number in range(16)))
 
 
-async def test_another_game_with_its_own_models(dice: Options) -> None:
-    async with AsyncDiceEnv(**dice) as env:
+async def test_another_game_with_its_own_models(pig: Options) -> None:
+    async with AsyncPigEnv(**pig) as env:
         for _ in range(2):
-            ready = await env.reset(seed=5, sides=4)
-            assert ready.observation.seen == []
-            results = [await env.step(Bet(on=2)) for _ in range(3)]
-            assert results[-1].observation.seen == [1, 3, 2] or len(results[-1].observation.seen) == 3
-            assert [result.done for result in results] == [False, False, True]
-            assert results[-1].observation.done
+            await env.reset(seed=5, target=1)
+            result = await env.step(PigAction(move="roll"))
+            assert isinstance(result.observation, PigObservation)
+            assert result.observation.rolled == [6]
+            assert not result.done
+            result = await env.step({"move": "hold"})
+            assert (result.observation.banked, result.reward, result.done) == (6, 1.5, True)
             with pytest.raises(EpisodeOver, match="reset"):
-                await env.step(Bet(on=1))
+                await env.step(PigAction(move="roll"))
 
 
-async def test_a_seed_gives_the_same_episode_again(dice: Options) -> None:
-    seen = []
-    for _ in range(2):
-        async with AsyncDiceEnv(**dice) as env:
-            await env.reset(seed=11, sides=100)
-            seen.append([(await env.step({"on": 1})).observation.seen for _ in range(3)])
-    assert seen[0] == seen[1]
+async def test_an_episode_is_what_the_rules_alone_make_of_seed_and_actions(pig: Options) -> None:
+    model = PIG.model()
+    async with AsyncPigEnv(**pig) as env:
+        await env.reset(seed=PIG.seed, **PIG.options)
+        model.reset()
+        for action in PIG.actions:
+            result, expected = await env.step(action), model.step(action)
+            assert result.observation.model_dump() == expected.fields
+            assert (result.reward, result.done, result.metadata) == (expected.reward, expected.done, expected.metadata)
 
 
-async def test_a_game_that_fails_leaves_the_session_where_it_was(dice: Options) -> None:
-    async with AsyncDiceEnv(**dice) as env:
-        with pytest.raises(InvalidAction):
-            await env.reset(sides=1)
-        await env.reset()
+async def test_a_game_that_refuses_or_fails_leaves_the_session_where_it_was(pig: Options) -> None:
+    async with AsyncPigEnv(**pig) as env:
+        with pytest.raises(InvalidAction, match="target: not above 0"):
+            await env.reset(target=0)
+        await env.reset(seed=7)
+        with pytest.raises(InvalidAction, match="nothing to hold"):
+            await env.step(PigAction(move="hold"))
+        await env.reset(seed=13)
         with pytest.raises(GameFailed):
-            await env.step(Bet(on=13))
+            await env.step(PigAction(move="hold"))
         assert (await env.state()).step_count == 0
-        assert len((await env.step(Bet(on=1))).observation.seen) == 1
+        assert len((await env.step(PigAction(move="roll"))).observation.rolled) == 1
 
 
 @pytest.mark.parametrize("way", ["websocket", "http"])
