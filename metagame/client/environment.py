@@ -17,7 +17,7 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
     """One session of a game; a subclass names the game's models.
 
     It connects at first use, and a lost connection, a restarted worker or a lost answer does
-    not show: the same request is sent again, for `deadline_s`, and happens once. What cannot
+    not show: the same request is sent again and happens once. What cannot
     be mended is raised as a MetaGameError that says what to do. Calls of several tasks take
     turns.
 
@@ -28,6 +28,7 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
     shared: others step the session as well: what it stands at is not checked.
     capacity_wait_s: how long to wait for a place in a full pool before CapacityReached.
     message_timeout_s: how long to wait for one answer before the request is sent again.
+    deadline_s: how long a call goes on trying after a failure, counted from its beginning.
     A call that was cancelled, or failed with `outcome` "unknown", may have counted: the next
     step raises SessionMoved until `state()` or `reset()` has settled where the session stands.
     """

@@ -191,9 +191,10 @@ class Session:
             except CapacityReached as full:
                 until, retry_after_s, last = full_until, _retry_after_s(full), full
             except Unavailable as away:
-                if not away.retryable:
-                    raise
                 maybe_sent |= away.fields.get("outcome") == "unknown"
+                if not away.retryable:
+                    away.fields |= {"outcome": "unknown"} if maybe_sent else {}
+                    raise
                 retry_after_s, last = _retry_after_s(away), away
             except TimeoutError as late:
                 maybe_sent, last = True, late

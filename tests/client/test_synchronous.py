@@ -153,6 +153,7 @@ def test_a_client_that_is_forgotten_gives_up_its_socket_and_not_its_session(url:
 @pytest.mark.parametrize("transport", ["websocket", "http"])
 @pytest.mark.parametrize("ending", ["", "raise SystemExit(0)", "import os; os.kill(os.getpid(), 2)"])
 def test_a_program_that_never_closes_its_client_ends_quietly(url: str, transport: str, ending: str) -> None:
+    url = url.replace("127.0.0.1", "localhost")
     code = f"""
 from metagame import MetaGameEnv
 kept = MetaGameEnv({url!r}, transport={transport!r})
