@@ -17,11 +17,16 @@ from metagame.errors import InvalidAction, InvalidJson, InvalidRequest, UnknownF
 
 MAX_SEED = 2**63 - 1
 MAX_REQUEST_ID = 256
+MAX_DEPTH = 100
+"""Levels of arrays and objects in a request: whatever is taken can also be stored and sent back."""
 _SHOWN = 200
+_LISTED = 20
+"""Mistakes that an error answer lists: it stays short, however long the request."""
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="Seed of the episode; drawn where absent")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 ModelT = TypeVar("ModelT", bound=BaseModel)
+JsonT = TypeVar("JsonT", str, bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +166,7 @@ _FRAMES: dict[str, type[_Frame]] = {
 def parse_frame(text: str) -> dict[str, Any]:
     """The frame's JSON object; raises InvalidJson or InvalidRequest."""
     try:
-        frame = strictjson.loads(text)
+        frame = _loads(text, "{", "[")
     except ValueError:
         why, at = strictjson.mistake(text)
         line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
@@ -284,7 +289,7 @@ def _addressed(request: ResetRequest | StepRequest | StateRequest) -> dict[str, 
 
 def _parse_body(body: bytes) -> dict[str, Any]:
     try:
-        value = strictjson.loads(body)
+        value = _loads(body, b"{", b"[")
     except ValueError:
         why, at = strictjson.mistake(body)
         error = {"type": "json_invalid", "loc": ["body", at], "msg": "JSON decode error", "input": {}}
@@ -292,6 +297,14 @@ def _parse_body(body: bytes) -> dict[str, Any]:
         raise InvalidJson(message, errors=[error | {"ctx": {"error": why}}]) from None
     if not isinstance(value, dict):
         raise not_an_object(value)
+    return value
+
+
+def _loads(data: JsonT, brace: JsonT, bracket: JsonT) -> Any:
+    value = strictjson.loads(data)
+    # Few opening signs cannot be deep: nearly all requests are spared the look inside.
+    if data.count(brace) + data.count(bracket) > MAX_DEPTH and strictjson.deeper_than(value, MAX_DEPTH):
+        raise ValueError
     return value
 
 
@@ -303,12 +316,12 @@ def _validate(shape: type[ModelT], value: Any, *prefix: str) -> ModelT:
 
 
 def _errors(wrong: ValidationError, *prefix: str) -> list[dict[str, Any]]:
-    """Pydantic's list without urls and exception objects, and with long inputs cut."""
+    """Pydantic's list without urls and exception objects, and with what is long cut."""
     return [
-        {"type": error["type"], "loc": [*prefix, *error["loc"]], "msg": error["msg"]}
+        {"type": error["type"], "loc": [*prefix, *map(_shown, error["loc"])], "msg": error["msg"]}
         | {"input": _shown(error["input"])}
         | ({"ctx": {key: _shown(value) for key, value in error["ctx"].items()}} if "ctx" in error else {})
-        for error in wrong.errors(include_url=False)
+        for error in wrong.errors(include_url=False)[:_LISTED]
     ]
 
 
