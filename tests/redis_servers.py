@@ -36,8 +36,16 @@ def free_port() -> int:
 class RedisServer:
     """One redis-server process; `durable` keeps every acknowledged write over a restart."""
 
-    def __init__(self, directory: Path, *options: str, durable: bool = False, port: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        durable: bool = False,
+        port: int | None = None,
+        before: tuple[str, ...] = (),
+    ) -> None:
         self.directory = directory
+        self._before = before
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._options = [*options, *(("--appendonly", "yes", "--appendfsync", "always") if durable else ())]
@@ -56,7 +64,9 @@ class RedisServer:
             message = "the tests need redis-server (Debian: apt-get install redis-server; macOS: brew install redis)"
             raise RuntimeError(message)
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--save", ""]
+        command = [binary, *self._before, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
+        if not self._before:
+            command += ["--save", ""]
         with (self.directory / "redis.log").open("ab") as log:
             self._process = subprocess.Popen([*command, *self._options], stdout=log, stderr=log)
         deadline = time.monotonic() + START_S
@@ -102,9 +112,15 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def redis_server(directory: Path, *options: str, durable: bool = False) -> Iterator[RedisServer]:
-    """A running server, ended afterwards."""
-    server = RedisServer(directory, *options, durable=durable)
+def redis_server(
+    directory: Path,
+    *options: str,
+    durable: bool = False,
+    port: int | None = None,
+    before: tuple[str, ...] = (),
+) -> Iterator[RedisServer]:
+    """A running server, ended afterwards; `before` stands before all options, as a Sentinel's configuration does."""
+    server = RedisServer(directory, *options, durable=durable, port=port, before=before)
     server.start()
     try:
         yield server
@@ -151,14 +167,14 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self._behind = port
-        self._cutting = False
+        self._passing: int | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.cuts = 0
         self.port = 0
 
-    def cut(self) -> None:
-        """Pass the next request on, and close in place of its answer."""
-        self._cutting = True
+    def cut(self, *, after: int = 0) -> None:
+        """Pass this many answers, then one more request, and close in place of its answer."""
+        self._passing = after
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -185,11 +201,13 @@ class Proxy:
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                if self._cutting:
-                    self._cutting = False
+                if self._passing == 0:
+                    self._passing = None
                     self.cuts += 1
                     writer.close()
                     return
+                if self._passing is not None:
+                    self._passing -= 1
                 writer.write(data)
                 await writer.drain()
             writer.close()

@@ -27,7 +27,7 @@ SWEPT_BATCHES = 64
 class Places:
     """The pool's places."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, by keyword
         self, batcher: Batcher, contact: Contact, *, max_sessions: int, ttl_ms: int, reserved_ms: int, prefix: str
     ) -> None:
         self._send = batcher.send

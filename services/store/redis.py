@@ -31,7 +31,7 @@ _CURSOR = re.compile(r"([0-9]{1,19}):([A-Za-z0-9._-]{1,128})", re.ASCII)
 class RedisStore:
     """A `SessionStore` on a redis-py client that answers in bytes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, by keyword
         self,
         client: Redis | RedisCluster,
         *,
