@@ -99,10 +99,11 @@ def not_metagame(url: str, what: str) -> ProtocolError:
 
 
 def refused(url: str, status: int) -> InvalidRequest:
-    """The error for an address that wants other credentials."""
+    """The error for an address that wants other credentials, or knows no such path (403 of other servers)."""
     message = (
         f"{url} refused the client with HTTP status {status}."
-        ' Pass what it asks for, for example headers={"Authorization": "Bearer ..."}, and check base_url.'
+        ' Pass what it asks for, for example headers={"Authorization": "Bearer ..."}.'
+        " If it asks for nothing, it is not a Metagame server: check base_url."
     )
     return InvalidRequest(message, status=status)
 
