@@ -24,7 +24,9 @@ def header(source: str, name: str) -> list[str]:
 
 def test_there_is_a_function_a_script_and_a_script_a_function() -> None:
     functions = {
-        name for name, value in vars(scripts).items() if inspect.isfunction(value) and not name.startswith("_")
+        name
+        for name, value in vars(scripts).items()
+        if inspect.isfunction(value) and value.__module__ == scripts.__name__ and not name.startswith("_")
     }
     assert functions == {path.stem for path in SOURCES}
 
