@@ -31,7 +31,7 @@ demo: .venv/.server
 	@$(BIN)/metagame demo $(ARGS)
 
 serve: .venv/.server
-	@$(BIN)/metagame serve $(ARGS)
+	@$(BIN)/metagame serve $(ARGS) || [ $$? = 130 ] # Ctrl-C is how it ends
 
 # Two cores install side by side; each target says what it does.
 test:
