@@ -179,15 +179,15 @@ def test_deep_nesting_is_taken_or_refused_but_breaks_nothing(
 ) -> None:
     nested = '{"a":[' * (depth // 2) + "1" + "]}" * (depth // 2)
     frames = {
-        "step metadata": '{"type":"step","data":{"message":"x","metadata":%s}' % nested,
-        "reset option": '{"type":"reset","data":{"option":%s}' % nested,
-        "message": '{"type":"step","data":{"message":%s}' % nested,
-        "type": '{"type":%s' % nested,
-        "data": '{"type":"step","data":[%s]' % nested,
-        "request_id": '{"type":"state","request_id":%s' % nested,
-        "expect": '{"type":"reset","expect":%s' % nested,
+        "step metadata": '{"type":"step","data":{"message":"x","metadata":NESTED}',
+        "reset option": '{"type":"reset","data":{"option":NESTED}',
+        "message": '{"type":"step","data":{"message":NESTED}',
+        "type": '{"type":NESTED',
+        "data": '{"type":"step","data":[NESTED]',
+        "request_id": '{"type":"state","request_id":NESTED',
+        "expect": '{"type":"reset","expect":NESTED',
     }
-    frame = frames[kind] + (',"request_id":"r"}' if named and kind != "request_id" else "}")
+    frame = frames[kind].replace("NESTED", nested) + (',"request_id":"r"}' if named and kind != "request_id" else "}")
     with open_socket(echo_server.ws_url) as socket:
         ask(socket, {"type": "reset"})
         answer = ask(socket, frame)
@@ -197,7 +197,9 @@ def test_deep_nesting_is_taken_or_refused_but_breaks_nothing(
         assert step_number(socket) == 1
 
 
-@pytest.mark.parametrize("message", ["a\0b", "\0", "", "𝕏" * 10, "\u2028\u2029", "\ufffe\uffff", "e\u0301", "\x7f"])
+@pytest.mark.parametrize(
+    "message", ["a\0b", "\0", "", "\U00010000" * 10, "\u2028\u2029", "\ufffe\uffff", "e\u0301", "\x7f"]
+)
 def test_any_text_is_a_message(echo_server: Server, message: str) -> None:
     with open_socket(echo_server.ws_url) as socket:
         ask(socket, {"type": "reset"})
@@ -251,8 +253,8 @@ def test_text_that_is_not_utf8_breaks_the_protocol_and_leaves_the_session(echo_s
     path = "/sessions/not-utf8/ws"
     with open_socket(echo_server.ws_url, path) as socket:
         ask(socket, {"type": "reset", "data": {"episode_id": "e"}})
+        socket.send(b'{"type":"step","data":{"message":"\xed\xa0\x80"}}', text=True)
         with pytest.raises(ConnectionClosed):
-            socket.send(b'{"type":"step","data":{"message":"\xed\xa0\x80"}}', text=True)
             socket.recv(timeout=10)
         assert socket.close_code == 1007
     with open_socket(echo_server.ws_url, path) as socket:
