@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+from hiredis import pack_command
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -182,7 +183,8 @@ class Batcher:
         answered = 0
         reconnect = False
         try:
-            await connection.send_packed_command(connection.pack_commands(words), check_health=False)
+            packed = b"".join([pack_command(one) for one in words])  # type: ignore[arg-type] # its stub: one word only
+            await connection.send_packed_command(packed, check_health=False)
             for request in batch:
                 try:
                     reply = await connection.read_response(disconnect_on_error=False)

@@ -6,7 +6,6 @@ TLS, Sentinel, the cluster's slots. A taken connection is connected and has noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Protocol
 
 from redis.asyncio import Redis, RedisCluster
@@ -17,10 +16,7 @@ from redis.exceptions import SlotNotCoveredError
 class Connection(Protocol):
     """What we use of redis-py's connections."""
 
-    def pack_commands(self, commands: Iterable[Iterable[bytes | str]]) -> list[bytes]:
-        """Commands as bytes."""
-
-    async def send_packed_command(self, command: list[bytes], check_health: bool = ...) -> None:
+    async def send_packed_command(self, command: bytes, check_health: bool = ...) -> None:
         """Write."""
 
     async def read_response(self, *, disconnect_on_error: bool = ...) -> Any:
