@@ -12,6 +12,7 @@ import pytest
 
 from tests.redis_servers import RedisServer, free_port, redis_server
 from tests.survival.redis_proxy import RedisProxy, redis_proxy
+from tests.survival.stock import StockClients, interpreter, stock_clients
 from tests.survival.workers import Worker, running, start_all, workers
 
 TIMEOUT_S = 1.5
@@ -24,6 +25,22 @@ class Pool:
 
     redis: RedisServer
     workers: list[Worker]
+
+
+@pytest.fixture(scope="session")
+def stock() -> Iterator[StockClients]:
+    """The client of OpenEnv 0.10, unmodified."""
+    python = interpreter("METAGAME_TEST_OPENENV_PYTHON", ".venvs/openenv-0.10")
+    with stock_clients("env_client", python) as clients:
+        yield clients
+
+
+@pytest.fixture(scope="session")
+def stock_http() -> Iterator[StockClients]:
+    """The HTTP client of openenv-core 0.1.1, unmodified."""
+    python = interpreter("METAGAME_TEST_OPENENV_011_PYTHON", ".venvs/openenv-0.1.1")
+    with stock_clients("http_client", python) as clients:
+        yield clients
 
 
 @pytest.fixture

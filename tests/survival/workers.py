@@ -38,9 +38,9 @@ class Worker:
     def alive(self) -> bool:
         return self._server is not None and self._server.process.poll() is None
 
-    def start(self) -> None:
-        """Start, and return once it is ready."""
-        self._server = self._process.enter_context(run_server(**self._env))
+    def start(self, *, until: str = "/ready") -> None:
+        """Start, and return once this path answers 200."""
+        self._server = self._process.enter_context(run_server(until=until, **self._env))
 
     def end(self) -> None:
         """End it, whatever its state."""

@@ -1,0 +1,78 @@
+"""Interpreters that have unmodified OpenEnv installed, and the clients that run in them."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.servers import ROOT
+
+SCRIPT = Path(__file__).with_name("openenv_clients.py")
+
+
+class StockClients:
+    """A process of another interpreter that carries out one command at a time."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    async def call(self, command: str, **arguments: Any) -> Any:
+        """What the client returned; what it raised fails the test."""
+        answer = await self._ask(command, arguments)
+        assert "result" in answer, answer
+        return answer["result"]
+
+    async def raises(self, command: str, **arguments: Any) -> str:
+        """What the client raised, as `Type: text`."""
+        answer = await self._ask(command, arguments)
+        assert "error" in answer, answer
+        error: str = answer["error"]
+        return error
+
+    async def _ask(self, command: str, arguments: dict[str, Any]) -> Any:
+        return await asyncio.to_thread(self._exchange, json.dumps({"command": command, **arguments}))
+
+    def _exchange(self, line: str) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+@contextmanager
+def stock_clients(which: str, python: str) -> Iterator[StockClients]:
+    """Clients of the kind that `openenv_clients.py` calls `which`."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("METAGAME_")}
+    process = subprocess.Popen(
+        [python, "-I", str(SCRIPT), which],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    try:
+        yield StockClients(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def interpreter(variable: str, folder: str) -> str:
+    """The interpreter that the variable names; without one, that of a folder that the Makefile fills."""
+    named = os.environ.get(variable)
+    if named:
+        return named
+    (ROOT / ".venvs").mkdir(exist_ok=True)
+    with (ROOT / ".venvs" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may want it at once
+        subprocess.run(["make", "-s", "-C", str(ROOT), f"{folder}/.installed"], check=True, stdout=subprocess.DEVNULL)
+    return str(ROOT / folder / "bin" / "python")

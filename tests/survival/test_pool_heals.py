@@ -1,0 +1,139 @@
+"""What a crash leaves half done is put right within 30 s, by whichever worker lives.
+
+One crash, made to leave everything at once, serves all tests of this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from time import monotonic
+
+import httpx
+import pytest
+
+from services.store.keys import places_key, record_key
+from tests.redis_servers import RedisServer, free_port, redis_server
+from tests.survival.redis_proxy import redis_proxy
+from tests.survival.sockets import Socket
+from tests.survival.workers import Worker, http, running, until
+
+pytestmark = pytest.mark.anyio
+HEALED_WITHIN_S = 30.0
+SLACK_S = 5.0
+"""What a busy machine may add."""
+PLACES = places_key("metagame")
+MAX_SESSIONS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A pool, full, some time after one of its workers died."""
+
+    redis: RedisServer
+    survivor: Worker
+    at: float
+    anonymous: frozenset[str]
+
+    def has_place(self, session_id: str) -> bool:
+        with self.redis.client() as redis:
+            return redis.zscore(PLACES, session_id) is not None
+
+    def has_record(self, session_id: str) -> bool:
+        with self.redis.client() as redis:
+            return bool(redis.exists(record_key("metagame", session_id)))
+
+    def left_s(self) -> float:
+        return self.at + HEALED_WITHIN_S + SLACK_S - monotonic()
+
+
+@pytest.fixture(scope="module")
+async def crash(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Crash]:
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(redis_server(tmp_path_factory.mktemp("heals")))
+        port = free_port()
+        proxy = await stack.enter_async_context(redis_proxy(port, redis.port))
+        dying = Worker(METAGAME_REDIS_URL=f"redis://127.0.0.1:{port}", METAGAME_MAX_SESSIONS=str(MAX_SESSIONS))
+        survivor = Worker(METAGAME_REDIS_URL=redis.url, METAGAME_MAX_SESSIONS=str(MAX_SESSIONS))
+        for worker in (dying, survivor):
+            stack.callback(worker.end)
+        await running(dying, survivor)
+        client = await stack.enter_async_context(http(dying))
+        await loads_scripts(client)
+        for name in ("record-stays", "record-goes", "placeless"):
+            assert (await client.post("/sessions", json={"session_id": name})).status_code == 201
+            await client.post(f"/sessions/{name}/reset", json={"episode_id": name})
+        for _ in range(3):
+            socket = await stack.enter_async_context(Socket(dying))
+            await socket.reset()
+        anonymous = frozenset(await sessions(client)) - {"record-stays", "record-goes", "placeless"}
+        proxy.hold_calls("create", "end", "free")
+        halves = [
+            asyncio.create_task(one)
+            for one in (
+                client.post("/sessions", json={"session_id": "half-made"}),
+                client.delete("/sessions/record-stays"),
+            )
+        ]
+        await until(lambda: proxy.held == 2, "a half admission and a half end")
+        proxy.hold_calls("free")
+        halves.append(asyncio.create_task(client.delete("/sessions/record-goes")))
+        await until(lambda: proxy.held == 3, "another half end")
+        await asyncio.to_thread(dying.kill)
+        at = monotonic()
+        await asyncio.gather(*halves, return_exceptions=True)
+        with redis.client() as looking:
+            assert looking.zcard(PLACES) == MAX_SESSIONS
+            looking.zrem(PLACES, "placeless")
+        yield Crash(redis, survivor, at, anonymous)
+
+
+async def loads_scripts(client: httpx.AsyncClient) -> None:
+    """Have Redis know every script that is held later on."""
+    await client.post("/sessions", json={"session_id": "first"})
+    assert (await client.delete("/sessions/first")).status_code == 204
+
+
+async def sessions(client: httpx.AsyncClient) -> list[str]:
+    listed = (await client.get("/sessions")).json()["sessions"]
+    return [item["session_id"] for item in listed]
+
+
+async def test_a_session_without_its_place_still_works(crash: Crash) -> None:
+    async with http(crash.survivor) as client:
+        answer = await client.post("/sessions/placeless/step", json={"action": {"message": "abc"}})
+        assert answer.json()["metadata"]["step"] == 1
+
+
+async def test_a_session_whose_end_broke_off_before_its_record_went_lives_on(crash: Crash) -> None:
+    async with Socket(crash.survivor, "record-stays") as socket:
+        assert await socket.stands() == ("record-stays", 0)
+        assert await socket.step() == 1
+    assert crash.has_place("record-stays")
+
+
+async def test_a_place_whose_end_broke_off_after_its_record_went_becomes_free(crash: Crash) -> None:
+    assert not crash.has_record("record-goes")
+    await until(lambda: not crash.has_place("record-goes"), "the place's end", crash.left_s())
+
+
+async def test_a_place_whose_admission_broke_off_before_its_record_came_becomes_free(crash: Crash) -> None:
+    assert not crash.has_record("half-made")
+    await until(lambda: not crash.has_place("half-made"), "the place's end", crash.left_s())
+
+
+async def test_anonymous_sessions_of_a_dead_worker_end_and_give_up_their_places(crash: Crash) -> None:
+    assert len(crash.anonymous) == 3
+    await until(lambda: not any(map(crash.has_place, crash.anonymous)), "the places' end", crash.left_s())
+    assert not any(map(crash.has_record, crash.anonymous))
+
+
+async def test_every_place_that_became_free_can_be_taken_again(crash: Crash) -> None:
+    with crash.redis.client() as redis:
+        taken = redis.zcard(PLACES)
+    async with http(crash.survivor) as client:
+        made = [(await client.post("/sessions")).status_code for _ in range(MAX_SESSIONS - taken + 1)]
+    assert made == [201] * (MAX_SESSIONS - taken) + [503]
+    assert taken == 1

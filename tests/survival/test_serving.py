@@ -1,0 +1,92 @@
+"""`python -m services.app` itself: several workers on one port, and settings that are wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.redis_servers import RedisServer
+from tests.servers import ROOT
+from tests.survival.load import Load
+from tests.survival.workers import Worker, http, until
+
+pytestmark = pytest.mark.anyio
+
+
+def children_of(pid: int) -> set[int]:
+    """The worker processes that this process started."""
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
+    return {int(row[0]) for row in rows if int(row[1]) == pid and "spawn_main" in row[-1]}
+
+
+async def test_a_killed_child_is_replaced_and_its_sessions_go_on(durable_redis: RedisServer) -> None:
+    server = Worker(METAGAME_REDIS_URL=f"{durable_redis.url}/2", METAGAME_WORKERS="2")
+    try:
+        await asyncio.to_thread(server.start)
+        parent = server.server.process.pid
+        children = await until(lambda: len(found := children_of(parent)) == 2 and found, "two workers")
+        async with Load(server.url) as load:
+            killed = set()
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+                killed.add(child)
+                await until(lambda: len(children_of(parent) - killed) == 2, "its replacement")
+                await load.goes_on()
+            await load.finish()
+        server.send(signal.SIGTERM)
+        assert await server.exit_code() == 0
+        assert not children_of(parent)
+    finally:
+        if server.alive:
+            server.send(signal.SIGTERM)
+            await server.exit_code()
+        server.end()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"METAGAME_WORKERS": "2"}, "METAGAME_REDIS_URL"),
+        ({"METAGAME_PORT": "many"}, "METAGAME_PORT"),
+        ({"METAGAME_MAX_SESSIONS": "0"}, "METAGAME_MAX_SESSIONS"),
+        ({"METAGAME_REDIS_URL": "postgres://someone:hunter2@localhost/0"}, "METAGAME_REDIS_URL"),
+        ({"METAGAME_REDIS_URL": "redis://someone:hunter2@localhost:0x1/0"}, "METAGAME_REDIS_URL"),
+        ({"METAGAME_REDIS_URL": "redis://someone:hunter2@localhost/zero"}, "METAGAME_REDIS_URL"),
+    ],
+    ids=["workers without a Redis", "port", "sessions", "scheme", "address", "database"],
+)
+def test_a_wrong_setting_stops_the_start_and_is_named(settings: dict[str, str], named: str) -> None:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("METAGAME_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "services.app"],
+        cwd=ROOT,
+        env=clean | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+async def test_a_password_that_redis_refuses_is_not_shown(durable_redis: RedisServer) -> None:
+    url = durable_redis.url.replace("//", "//someone:hunter2@")
+    worker = Worker(METAGAME_REDIS_URL=url, METAGAME_REDIS_TIMEOUT_S="0.5")
+    try:
+        await asyncio.to_thread(worker.start, until="/health")
+        async with http(worker) as client:
+            answers = [await client.get("/ready"), await client.post("/reset")]
+        assert [answer.status_code for answer in answers] == [503, 503]
+        shown = worker.server.log + "".join(answer.text for answer in answers)
+        assert "hunter2" not in shown
+    finally:
+        worker.end()
