@@ -130,19 +130,25 @@ class HttpSurface:
 
     async def _body(self, request: Request) -> bytes:
         """The request's JSON body, empty where there is none; raises TooLarge or InvalidRequest."""
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self._max_body_bytes:
+            raise self._too_large()
         body = bytearray()
         try:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > self._max_body_bytes:
-                    message = f"A body may have up to {self._max_body_bytes} bytes."
-                    raise TooLarge(message, limit_bytes=self._max_body_bytes)
+                    raise self._too_large()
         except ClientDisconnect:
             message = "The body did not arrive whole."
             raise InvalidRequest(message) from None
         if body and not _is_json(request.headers.get("content-type", "")):
             raise not_an_object(body.decode(errors="replace"))
         return bytes(body)
+
+    def _too_large(self) -> TooLarge:
+        message = f"A body may have up to {self._max_body_bytes} bytes."
+        return TooLarge(message, limit_bytes=self._max_body_bytes)
 
     def _observed(self, request: Request, answer: Observation, request_id: str | None) -> Response:
         return self._json(request, observation_body(answer, request_id))
