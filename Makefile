@@ -36,7 +36,7 @@ serve: .venv/.server
 # Two cores install side by side; each target says what it does.
 test:
 	@$(MAKE) -j 4 test-setup
-	@$(TEST_ENV) $(BIN)/python -m pytest $(ARGS)
+	@$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: .venv/.test
 	@$(BIN)/ruff format --check .
