@@ -7,6 +7,10 @@ while the score is the one examined, and whoever takes or holds a place raises a
 has come. So `make` reserves before it creates, and holds the place again after: if an `end`
 or an examination of the same id took the place in between, `make` finds out and no record
 is left without a place.
+
+Odd scores are marks of an `end` that may be about to delete the record. A marked entry whose
+record is seen alive is put beyond doubt for as long as a reservation only: were it for the
+record's whole TTL, the `end` would find its fence gone and leave the place taken that long.
 """
 
 from __future__ import annotations
@@ -127,7 +131,7 @@ class Places:
                     places=self._key,
                     member=name,
                     score=score,
-                    doubtful_us=str(self._doubtful_us(heads[at], found[2 * at + 1], now_us)),
+                    doubtful_us=str(self._doubtful_us(heads[at], found[2 * at + 1], now_us, score)),
                     places_ttl_ms=self._ttl_ms,
                 )
             settled.append(self._send(command))
@@ -150,8 +154,10 @@ class Places:
         for at, reply in zip(lapsed, replies, strict=True):
             gone[at] = reply[0] != b"changed"
 
-    def _doubtful_us(self, head: bytes, left_ms: int, now_us: int) -> int:
-        """When the record may be gone: an anonymous one's lease, any other's TTL."""
+    def _doubtful_us(self, head: bytes, left_ms: int, now_us: int, score: bytes) -> int:
+        """When the record may be gone: a marked one soon, an anonymous one's lease, any other's TTL. Even."""
+        if int(score) % 2:
+            return (now_us + int(self._reserved_us)) // 2 * 2
         if head[:2] == b"1a":
             return int(head[18:31]) * 1000
-        return now_us + (left_ms if left_ms >= 0 else self._session_ttl_ms) * 1000
+        return (now_us + (left_ms if left_ms >= 0 else self._session_ttl_ms) * 1000) // 2 * 2

@@ -8,6 +8,7 @@ local member, max_sessions, reserved_us, places_ttl_ms = ARGV[1], ARGV[2], ARGV[
 
 local time = redis.call('TIME')
 local doubtful_us = time[1] * 1000000 + time[2] + reserved_us
+doubtful_us = doubtful_us - doubtful_us % 2
 local known = redis.call('ZSCORE', places, member)
 local active = redis.call('ZCARD', places)
 if not known and active >= tonumber(max_sessions) then
