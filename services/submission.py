@@ -61,6 +61,15 @@ def taken_over() -> SessionTakenOver:
     return SessionTakenOver(message)
 
 
+def forgotten() -> Unavailable:
+    """The error for a commit whose answer was lost in a session that has gone on too far to tell."""
+    message = (
+        "This request may or may not have been carried out, and the session has gone on too far to tell."
+        " Ask for the state before going on; the same request_id would not be recognized."
+    )
+    return Unavailable(message, retryable=False, outcome="unknown")
+
+
 class Submission:
     """A reset or step on its way; `run` it once."""
 
@@ -205,10 +214,12 @@ class Submission:
         as well: the client may long have gone on elsewhere.
         """
         gone_on = counter(record.generation) - (0 if self._base is None else counter(self._base.generation))
-        forgotten = not 0 < gone_on <= REMEMBERED
-        if (self._deadline.unknown and forgotten) or self._deadline.remaining_s() <= 0:
+        beyond_memory = not 0 < gone_on <= REMEMBERED
+        if self._deadline.unknown and beyond_memory:
+            raise forgotten()
+        if self._deadline.remaining_s() <= 0:
             raise self._deadline.passed()
-        if forgotten and self._named and self._fresh:  # a socket's cache may be older than the request
+        if beyond_memory and self._named and self._fresh:  # a socket's cache may be older than the request
             message = (
                 "The session went on further than it remembers requests while this one was on its way,"
                 " and nothing was done now. If it has no answer yet, send it again."

@@ -162,10 +162,10 @@ async def test_a_lost_commit_that_was_certainly_not_carried_out_is_decided_again
     assert await stands(engine) == ("e", others + 1)
 
 
-@pytest.mark.parametrize(("request_id", "said"), [(None, UNSAFE_TO_REPEAT), ("r", SAFE_TO_REPEAT)])
+@with_or_without_id
 @pytest.mark.parametrize("fault", [LOST_BEFORE, LOST_AFTER], ids=["before", "after"])
 async def test_a_lost_commit_that_the_session_may_have_forgotten_is_not_decided_again(
-    engine: Engine, store: ScriptedStore, fault: Fault, request_id: str | None, said: dict[str, Any]
+    engine: Engine, store: ScriptedStore, fault: Fault, request_id: str | None
 ) -> None:
     await engine.reset("s", reset())
 
@@ -173,8 +173,26 @@ async def test_a_lost_commit_that_the_session_may_have_forgotten_is_not_decided_
         await steps(engine, REMEMBERED + 1)
 
     store.script["commit"].extend([fault, meanwhile])
-    assert await fields_of(engine.step("s", step("hey", request_id))) == said
+    assert await fields_of(engine.step("s", step("hey", request_id))) == UNSAFE_TO_REPEAT
     assert (await stands(engine))[1] == REMEMBERED + 1 + fault.carried_out
+
+
+async def test_a_request_that_was_long_on_its_way_is_not_decided_where_its_id_may_be_forgotten(
+    engine: Engine, other: Engine, store: ScriptedStore
+) -> None:
+    await engine.reset("s", reset())
+    store.script["commit"].append(lambda: steps(other, REMEMBERED + 1))
+    assert await fields_of(engine.step("s", step("hey", "r"))) == CERTAIN
+    assert await stands(engine) == ("e", REMEMBERED + 1)
+    store.script["commit"].append(lambda: steps(other, REMEMBERED + 1))
+    assert step_number(await engine.step("s", step("hey"))) == 2 * REMEMBERED + 3
+
+
+async def test_a_sockets_old_cache_is_no_reason_to_refuse(engine: Engine, other: Engine) -> None:
+    await engine.reset("s", reset())
+    socket = await Socket(engine).open()
+    await steps(other, 2 * REMEMBERED)
+    assert step_number(await socket.step(step("hey", "r"))) == 2 * REMEMBERED + 1
 
 
 async def test_a_lost_commit_is_not_decided_again_in_another_session_of_the_name(
