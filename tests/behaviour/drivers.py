@@ -6,6 +6,7 @@ holds every answer against what the wire promises: frames, statuses, headers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Literal, Protocol, Self
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from metagame.core.session import Expect
 from metagame.errors import BY_REASON, TABLE, outward
@@ -213,7 +215,8 @@ class WsDriver:
         if self._hop:
             await self.leave()
         socket = await self.socket()
-        await socket.send(encode_frame(request))
+        with contextlib.suppress(ConnectionClosed):  # a server that refused the socket has said why
+            await socket.send(encode_frame(request))
         return read_answer(str(await socket.recv()), request)
 
 
