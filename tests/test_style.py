@@ -27,12 +27,17 @@ def test_every_file_passes_the_type_checker() -> None:
     _passes("mypy")
 
 
-def test_every_lint_exception_says_why() -> None:
+def test_every_exception_for_the_linter_or_type_checker_says_why() -> None:
+    """In tests a type may be ignored without: they misuse what they test on purpose."""
+    bare = {
+        path: r"# noqa(: [A-Z0-9, ]+)?$" + ("" if path not in SOURCES else r"|# type: ignore(\[[^]]*\])?$")
+        for path in [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
+    }
     without_reason = [
         f"{path.relative_to(ROOT)}:{number}"
-        for path in [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
+        for path, pattern in bare.items()
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if re.search(r"# noqa(: [A-Z0-9, ]+)?$", line) or re.search(r"# type: ignore(\[[^]]*\])?$", line)
+        if re.search(pattern, line)
     ]
     assert without_reason == []
 

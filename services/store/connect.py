@@ -105,7 +105,8 @@ def _sentinel(
         _refuse("it names no service: redis+sentinel://host:26379/service")
     if query:
         _refuse("it takes no query")
-    sentinel: Any = Sentinel([(host, port or 26379) for host, port in addresses], sentinel_kwargs=_options(timeout_s))  # type: ignore[no-untyped-call]
+    hosts = [(host, port or 26379) for host, port in addresses]
+    sentinel: Any = Sentinel(hosts, sentinel_kwargs=_options(timeout_s))  # type: ignore[no-untyped-call]  # redis-py's
     client: Redis = sentinel.master_for(path[0], db=_database(path[1:]), **options)
     return client
 
