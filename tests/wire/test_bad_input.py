@@ -226,17 +226,18 @@ def test_the_longest_message_fits_however_it_is_escaped(echo_server: Server) -> 
         pytest.param("é" * (MAX_FRAME_BYTES // 2 + 1), id="few characters, many bytes"),
         pytest.param(b"\0" * (MAX_FRAME_BYTES + 1), id="binary"),
         pytest.param(json.dumps({"type": "step", "data": {"message": "x" * 5_000_000}}), id="5 MB"),
+        pytest.param(["x" * 100_000] * 11, id="in fragments"),
     ],
 )
 def test_a_frame_over_the_limit_closes_the_socket_and_leaves_the_session(
-    echo_server: Server, frame: str | bytes
+    echo_server: Server, frame: str | bytes | list[str]
 ) -> None:
     path = "/sessions/oversize/ws"
     with open_socket(echo_server.ws_url, path) as socket:
         ask(socket, {"type": "reset", "data": {"episode_id": "e"}})
         assert step_number(socket) == 1
         with pytest.raises(ConnectionClosed):
-            ask(socket, frame)
+            _send_and_wait(socket, frame)
         assert socket.close_code == 1009
     with open_socket(echo_server.ws_url, path) as socket:
         assert ask(socket, {"type": "state"})["data"] == {"episode_id": "e", "step_count": 1}
@@ -277,7 +278,7 @@ def _survived(server: Server, path: str, frame: Any) -> dict[str, Any]:
         answer = ask(socket, frame)
         assert ask(socket, {"type": "state"})["data"] == {"episode_id": "e", "step_count": 1}
         assert step_number(socket) == 2
-        ask_close(socket)
+        _close(socket)
     assert answer["type"] == "error"
     text = json.dumps(answer, ensure_ascii=False)
     assert len(text) < LARGEST_ANSWER
@@ -286,7 +287,12 @@ def _survived(server: Server, path: str, frame: Any) -> dict[str, Any]:
     return error
 
 
-def ask_close(socket: Any) -> None:
+def _send_and_wait(socket: Any, frame: str | bytes | list[str]) -> None:
+    socket.send(frame)
+    socket.recv(timeout=10)
+
+
+def _close(socket: Any) -> None:
     """End the session, so that the next test makes its own."""
     socket.send('{"type":"close"}')
     with pytest.raises(ConnectionClosed):

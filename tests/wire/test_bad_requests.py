@@ -176,10 +176,10 @@ def test_a_malformed_session_id_is_refused_however_it_is_given(client: httpx.Cli
         client.get("/state", params={"session_id": session_id}),
     ]
     if session_id.strip():
-        header = {"X-Session-ID": session_id.encode()}
+        header = {b"X-Session-ID": session_id.encode()}
         answers += [client.get("/state", headers=header), client.post("/reset", json={}, headers=header)]
     if not set(session_id) & set(';\t"\\'):
-        cookie = {"cookie": b"metagame_session=" + session_id.encode()}
+        cookie = {b"cookie": b"metagame_session=" + session_id.encode()}
         answers += [client.get("/state", headers=cookie), client.post("/step", json=STEP, headers=cookie)]
     for answer in answers:
         error = _refused(answer, 400)
