@@ -13,6 +13,7 @@ import yaml
 
 from metagame.errors import TABLE
 from services.settings import Settings
+from tests.survival.stock import interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -39,7 +40,7 @@ def served() -> Iterator[str]:
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 def test_python_runs_as_it_stands(code: str, served: str, tmp_path: Path) -> None:
-    python = os.environ["METAGAME_TEST_OPENENV_PYTHON"] if "openenv" in code else sys.executable
+    python = interpreter("METAGAME_TEST_OPENENV_PYTHON", ".venvs/openenv-0.10") if "openenv" in code else sys.executable
     command = [python, "-c", code.replace("http://localhost:8000", served)]
     environment = os.environ if "openenv" in code else os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
