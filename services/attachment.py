@@ -22,7 +22,7 @@ class Attachment:
     episode this socket knows of: a step is taken in no other.
     """
 
-    __slots__ = ("anonymous", "attached", "held", "lost", "renew_at", "seen", "session_id", "token")
+    __slots__ = ("anonymous", "attached", "has_held", "held", "lost", "renew_at", "seen", "session_id", "token")
 
     def __init__(self, session_id: str, *, anonymous: bool, lost: Callable[[MetaGameError], None]) -> None:
         self.session_id = session_id
@@ -30,6 +30,7 @@ class Attachment:
         self.anonymous = anonymous
         self.lost = lost
         self.attached = False
+        self.has_held = False
         self.held: Held | None = None
         self.seen: str | None = None
         self.renew_at = 0.0
@@ -41,7 +42,7 @@ class Attachment:
 
     def holds(self, held: Held) -> None:
         """Take note of where the session stands."""
-        self.attached = True
+        self.attached = self.has_held = True
         self.held = held
 
     def let_go(self) -> None:

@@ -34,17 +34,15 @@ async def read(
 
     Raises SessionTakenOver where the attachment is no longer the session's.
     """
+    record = await deadline.read(lambda: store.load(session_id))
     if attachment is None:
-        return await deadline.read(lambda: store.load(session_id))
-    if attachment.attached:
-        record = await deadline.read(lambda: store.load(session_id))
-        if record is not None and record.attachment != attachment.token:
+        return record
+    if record is not None and record.attachment != attachment.token:
+        # One that held the session before it was ended and made again is older than who holds it now.
+        if attachment.attached or (attachment.has_held and record.attachment):
             raise taken_over()
-    else:
-        record = await deadline.read(lambda: store.load(session_id))
-        if record is not None:
-            held(record)  # what this release cannot read it takes from nobody
-            record = await deadline.read(lambda: store.attach(session_id, attachment.token))
+        held(record)  # what this release cannot read it takes from nobody
+        record = await deadline.read(lambda: store.attach(session_id, attachment.token))
     if record is None:
         attachment.let_go()
     else:

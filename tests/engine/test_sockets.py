@@ -144,6 +144,37 @@ async def test_a_session_that_ended_is_made_again_by_the_sockets_reset(engine: E
     assert await stands(other) == ("again", 1)
 
 
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_a_socket_of_an_ended_session_takes_nothing_from_who_made_it_again(
+    engine: Engine, other: Engine, *, noticed: bool
+) -> None:
+    await engine.reset("s", reset())
+    older = await Socket(engine).open()
+    await other.end("s")
+    if noticed:
+        with pytest.raises(SessionLost):
+            await older.step()
+    newer = await Socket(other).open()
+    await newer.reset(reset("again"))
+    for refused in (older.step(), older.state(), older.reset()):
+        with pytest.raises(SessionTakenOver):
+            await refused
+    assert await newer.state() == ("again", 0)
+    assert step_number(await newer.step()) == 1
+
+
+async def test_the_newer_of_two_sockets_that_wait_for_a_session_gets_it_whoever_made_it(
+    engine: Engine, other: Engine
+) -> None:
+    older = await Socket(engine).open()
+    newer = await Socket(other).open()
+    first = await older.reset(reset(None, "r"))
+    assert await newer.reset(reset(None, "r")) == first
+    assert step_number(await newer.step()) == 1
+    with pytest.raises(SessionTakenOver):
+        await older.step()
+
+
 async def test_a_reset_finds_out_by_itself_that_the_session_ended(engine: Engine, other: Engine) -> None:
     await engine.reset("s", reset())
     socket = await Socket(engine).open()
