@@ -9,6 +9,7 @@ from uvicorn.supervisors import Multiprocess
 
 from .lifecycle import SERVER_SHARE
 from .settings import Settings
+from .surfaces.lingering import LingeringProtocol
 
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 15
@@ -26,7 +27,7 @@ def serve(settings: Settings, app: str) -> int:
         workers=settings.workers,
         loop="uvloop",
         http="httptools",
-        ws="websockets-sansio",
+        ws=LingeringProtocol,
         ws_max_size=settings.max_frame_bytes,
         # Dead peers are found by TCP keepalive: a trainer's blocked event loop answers no ping for minutes.
         ws_ping_interval=None,
