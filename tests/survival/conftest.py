@@ -15,7 +15,7 @@ from tests.survival.redis_proxy import RedisProxy, redis_proxy
 from tests.survival.stock import StockClients, interpreter, stock_clients
 from tests.survival.workers import Worker, running, start_all, workers
 
-TIMEOUT_S = 1.5
+TIMEOUT_S = 2.5
 DRAIN_S = 3.0
 
 

@@ -23,10 +23,12 @@ class CountingBalancer(Balancer):
 
 
 class Load:
-    """Episodes in parallel, stepped until told to finish."""
+    """Episodes in parallel over sockets and, every third, over HTTP, stepped until told to finish."""
 
     def __init__(self, base_url: str, *, clients: int = CLIENTS) -> None:
-        self._envs = [AsyncMetaGameEnv(base_url) for _ in range(clients)]
+        self._envs = [
+            AsyncMetaGameEnv(base_url, transport="websocket" if number % 3 else "http") for number in range(clients)
+        ]
         self._transcripts: list[list[tuple[int, float | None]]] = [[] for _ in self._envs]
         self._finish = False
         self._progress = asyncio.Condition()

@@ -15,37 +15,39 @@ _CHUNK_BYTES = 262_144
 
 
 class RedisProxy:
-    """A TCP proxy of one Redis; every trap is sprung once."""
+    """A TCP proxy of one Redis. What is held stays held, when sent again too; a cut happens once."""
 
     def __init__(self, port: int, behind: int) -> None:
         self.port = port
-        self.held = 0
-        """Calls and answers that are or were held back."""
+        self.held: set[str] = set()
+        """Names of the scripts of which a call or an answer was held back."""
         self.cuts = 0
         self._behind = behind
         self._away = False
-        self._calls: set[bytes] = set()
-        self._answers: set[bytes] = set()
-        self._cut: set[bytes] = set()
+        self._calls: set[str] = set()
+        self._answers: set[str] = set()
+        self._cut: set[str] = set()
         self._stay_away = False
         self._release = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def hold_calls(self, *names: str) -> None:
-        """Hold each script's next call back, before Redis sees it."""
-        self._calls |= {_sha(name) for name in names}
+        """Hold these scripts' calls back, before Redis sees them."""
+        self._calls.update(names)
 
     def hold_answer(self, name: str) -> None:
-        """Let Redis carry the script's next call out, and hold the answer back."""
-        self._answers.add(_sha(name))
+        """Let Redis carry the script out, and hold the answers back."""
+        self._answers.add(name)
 
     def cut_answer(self, name: str, *, stay_away: bool = False) -> None:
         """Let Redis carry the script's next call out, and drop the line in place of the answer."""
-        self._cut.add(_sha(name))
+        self._cut.add(name)
         self._stay_away = stay_away
 
     def release(self) -> None:
-        """Let go of what is held."""
+        """Let go of what is held, and hold no more."""
+        self._calls.clear()
+        self._answers.clear()
         self._release.set()
 
     def come_back(self) -> None:
@@ -88,11 +90,13 @@ class RedisProxy:
     async def _requests(self, reader: asyncio.StreamReader, behind: asyncio.StreamWriter, line: _Line) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK_BYTES):
-                if _take(self._calls, data):
-                    self.held += 1
+                if called := _called(self._calls, data):
+                    self.held |= called
                     await self._release.wait()
-                line.holding = line.holding or _take(self._answers, data)
-                line.cutting = line.cutting or _take(self._cut, data)
+                line.holding |= _called(self._answers, data)
+                if cut := _called(self._cut, data):
+                    self._cut -= cut
+                    line.cutting = True
                 behind.write(data)
                 await behind.drain()
 
@@ -100,14 +104,14 @@ class RedisProxy:
         with contextlib.suppress(OSError):
             while data := await behind.read(_CHUNK_BYTES):
                 if line.holding:
-                    line.holding = False
-                    self.held += 1
+                    self.held |= line.holding
                     await self._release.wait()
+                    line.holding.clear()
                 if line.cutting:
                     self.cuts += 1
                     if self._stay_away:
                         self._away = True
-                        for task in self._tasks - {asyncio.current_task()}:
+                        for task in self._tasks:
                             task.cancel()
                     return
                 writer.write(data)
@@ -118,7 +122,7 @@ class _Line:
     """What becomes of one connection's next answer."""
 
     def __init__(self) -> None:
-        self.holding = False
+        self.holding: set[str] = set()
         self.cutting = False
 
 
@@ -134,13 +138,11 @@ async def redis_proxy(port: int, behind: int) -> AsyncIterator[RedisProxy]:
         await proxy.close()
 
 
+def _called(names: set[str], data: bytes) -> set[str]:
+    """Which of these scripts are called in `data`."""
+    return {name for name in names if _sha(name) in data}
+
+
 def _sha(name: str) -> bytes:
     script: scripts.Script = getattr(scripts, f"_{name.upper()}")
     return script.sha.encode()
-
-
-def _take(traps: set[bytes], data: bytes) -> bool:
-    """Whether a trap waits for something in `data`; it is sprung."""
-    sprung = {sha for sha in traps if sha in data}
-    traps -= sprung
-    return bool(sprung)

@@ -6,6 +6,7 @@ One crash, made to leave everything at once, serves all tests of this module.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ HEALED_WITHIN_S = 30.0
 SLACK_S = 5.0
 """What a busy machine may add."""
 PLACES = places_key("metagame")
-MAX_SESSIONS = 7
+MAX_SESSIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,12 @@ class Crash:
 
     redis: RedisServer
     survivor: Worker
+    sleeping: Worker
+    """Stopped when the other died, with an anonymous socket of its own."""
+    asleep: Socket
     at: float
     anonymous: frozenset[str]
+    """The sessions of the anonymous sockets of both."""
 
     def has_place(self, session_id: str) -> bool:
         with self.redis.client() as redis:
@@ -55,39 +60,37 @@ async def crash(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Crash
         redis = stack.enter_context(redis_server(tmp_path_factory.mktemp("heals")))
         port = free_port()
         proxy = await stack.enter_async_context(redis_proxy(port, redis.port))
-        dying = Worker(METAGAME_REDIS_URL=f"redis://127.0.0.1:{port}", METAGAME_MAX_SESSIONS=str(MAX_SESSIONS))
-        survivor = Worker(METAGAME_REDIS_URL=redis.url, METAGAME_MAX_SESSIONS=str(MAX_SESSIONS))
-        for worker in (dying, survivor):
+        urls = (f"redis://127.0.0.1:{port}", redis.url, redis.url)
+        dying, sleeping, survivor = several = [
+            Worker(METAGAME_REDIS_URL=url, METAGAME_MAX_SESSIONS=str(MAX_SESSIONS)) for url in urls
+        ]
+        for worker in several:
             stack.callback(worker.end)
-        await running(dying, survivor)
+        await running(*several)
         client = await stack.enter_async_context(http(dying))
         await loads_scripts(client)
         for name in ("record-stays", "record-goes", "placeless"):
             assert (await client.post("/sessions", json={"session_id": name})).status_code == 201
             await client.post(f"/sessions/{name}/reset", json={"episode_id": name})
-        for _ in range(3):
-            socket = await stack.enter_async_context(Socket(dying))
+        for worker in (dying, dying, dying, sleeping):
+            socket = await stack.enter_async_context(Socket(worker))
             await socket.reset()
         anonymous = frozenset(await sessions(client)) - {"record-stays", "record-goes", "placeless"}
-        proxy.hold_calls("create", "end", "free")
-        halves = [
-            asyncio.create_task(one)
-            for one in (
-                client.post("/sessions", json={"session_id": "half-made"}),
-                client.delete("/sessions/record-stays"),
-            )
-        ]
-        await until(lambda: proxy.held == 2, "a half admission and a half end")
         proxy.hold_calls("free")
-        halves.append(asyncio.create_task(client.delete("/sessions/record-goes")))
-        await until(lambda: proxy.held == 3, "another half end")
+        halves = [asyncio.create_task(client.delete("/sessions/record-goes"))]
+        await until(lambda: proxy.held == {"free"}, "an end without its last write")
+        proxy.hold_calls("create", "end")
+        halves.append(asyncio.create_task(client.delete("/sessions/record-stays")))
+        halves.append(asyncio.create_task(client.post("/sessions", json={"session_id": "half-made"})))
+        await until(lambda: proxy.held == {"free", "create", "end"}, "an admission and an end without their second")
+        sleeping.send(signal.SIGSTOP)
         await asyncio.to_thread(dying.kill)
         at = monotonic()
         await asyncio.gather(*halves, return_exceptions=True)
         with redis.client() as looking:
             assert looking.zcard(PLACES) == MAX_SESSIONS
             looking.zrem(PLACES, "placeless")
-        yield Crash(redis, survivor, at, anonymous)
+        yield Crash(redis, survivor, sleeping, socket, at, anonymous)
 
 
 async def loads_scripts(client: httpx.AsyncClient) -> None:
@@ -125,8 +128,19 @@ async def test_a_place_whose_admission_broke_off_before_its_record_came_becomes_
 
 
 async def test_anonymous_sessions_of_a_dead_worker_end_and_give_up_their_places(crash: Crash) -> None:
-    assert len(crash.anonymous) == 3
+    assert len(crash.anonymous) == 4
     await until(lambda: not any(map(crash.has_place, crash.anonymous)), "the places' end", crash.left_s())
+    assert not any(map(crash.has_record, crash.anonymous))
+
+
+async def test_a_worker_that_slept_through_the_end_of_an_anonymous_session_makes_no_other_in_its_place(
+    crash: Crash,
+) -> None:
+    crash.sleeping.send(signal.SIGCONT)
+    refused = await crash.asleep.ask("step", {"message": "abc"})
+    assert refused["code"] == "SESSION_ERROR"
+    assert "reset" in refused["message"].lower()
+    assert (await crash.asleep.ask("state"))["code"] == "SESSION_ERROR"
     assert not any(map(crash.has_record, crash.anonymous))
 
 
