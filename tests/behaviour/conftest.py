@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +13,8 @@ STORES = ("memory", "redis")
 
 @pytest.fixture(scope="package", autouse=True)
 def quiet_log() -> Iterator[None]:
-    """No lines of sessions that come and go."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    """No lines of sessions that come and go, and of games that fail."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.reset_defaults()
 
