@@ -102,7 +102,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, trust_env=False) as opened:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as opened:
         yield opened
 
 
@@ -123,7 +123,7 @@ def test_every_frame_gets_one_answer_and_the_socket_stays(socket: ClientConnecti
     assert ask(socket, '{"type":"state","request_id":"mark"}')["request_id"] == "mark"
 
 
-@settings(bounded, max_examples=800)
+@settings(bounded, max_examples=600)
 @given(asked=asked)
 def test_no_request_is_the_servers_fault(client: httpx.Client, asked: dict[str, Any]) -> None:
     client.cookies.clear()
