@@ -66,6 +66,7 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
         version=__version__,
         description=f"{game.description} A session belongs to no process: any worker serves any step.",
         lifespan=lifespan,
+        redoc_url=None,  # its page fetches a logo from elsewhere
     )
     problems.install(app)
     OpsSurface(engine, lifecycle).install(app)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -44,8 +46,11 @@ def serve(settings: Settings, app: str) -> int:
     print(f"metagame: serving on http://{host}:{port}  (docs at /docs, Ctrl-C stops)", flush=True)  # noqa: T201 - the command's output
     if settings.workers > 1:
         Multiprocess(config, sockets=[listener]).run()
-    else:
-        uvicorn.Server(config).run(sockets=[listener])
+        return 0
+    # uvicorn raises the signal that stopped it once more when all is done: the way out, and no failure.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 

@@ -170,6 +170,8 @@ class Submission:
             self._base, self._fresh = None, True
             if self._attachment is not None:
                 self._attachment.let_go()
+            if self._deadline.remaining_s() <= 0:
+                raise self._deadline.passed()  # a reset that slept makes no session anew
             return None
         record = _present(outcome)
         if outcome.word is Word.STALE:

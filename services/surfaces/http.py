@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect
 from metagame.core import strictjson
 from metagame.core.session import check_session_id
 from metagame.errors import InvalidRequest, SessionLost, TooLarge
-from metagame.games import Observation
 from metagame.wire.answers import StateAnswer, observation_body, state_body
 from metagame.wire.requests import (
     ResetRequest,
@@ -75,7 +74,7 @@ class HttpSurface:
         answer = await self._engine.reset(session_id, _with_key(asked, request))
         if named is None:
             tell(request, session_id, by_cookie=True)
-        return self._observed(request, answer, asked.request_id)
+        return self._json(request, observation_body(answer, asked.request_id))
 
     async def step(self, request: Request) -> Response:
         """Take one step of the session's episode."""
@@ -89,7 +88,7 @@ class HttpSurface:
             )
             raise SessionLost(message)
         answer = await self._engine.step(session_id, _with_key(asked, request))
-        return self._observed(request, answer, asked.request_id)
+        return self._json(request, observation_body(answer, asked.request_id))
 
     async def state(self, request: Request) -> Response:
         """Where the session stands; without a session, where a new one would."""
@@ -150,9 +149,6 @@ class HttpSurface:
         message = f"A body may have up to {self._max_body_bytes} bytes."
         return TooLarge(message, limit_bytes=self._max_body_bytes)
 
-    def _observed(self, request: Request, answer: Observation, request_id: str | None) -> Response:
-        return self._json(request, observation_body(answer, request_id))
-
     def _json(self, request: Request, body: bytes, status: int = 200) -> Response:
         headers = session_headers(request)
         if self._lifecycle.draining:
@@ -161,7 +157,8 @@ class HttpSurface:
 
 
 def _with_key(asked: RequestT, request: Request) -> RequestT:
-    """The request with the id that the header gives, where its body gives none."""
+    """The request with the id that the header gives, where its body gives none; the answer echoes the body's."""
+    request.state.request_id = asked.request_id
     key = request.headers.get(IDEMPOTENCY_KEY)
     if asked.request_id is not None or not key:
         return asked

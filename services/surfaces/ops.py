@@ -30,6 +30,8 @@ class OpsSurface:
         router = APIRouter(tags=["operations"])
         router.get("/health", summary="Is this worker alive")(self.health)
         router.get("/ready", summary="Should this worker get requests", response_model=None)(self.ready)
+        for path, answer in (("/health", self.health), ("/ready", self.ready)):  # some balancers ask by HEAD
+            router.head(path, include_in_schema=False, response_model=None)(answer)
         router.get("/metadata", summary="What environment this is")(self.metadata)
         router.get("/schema", summary="JSON schemas of actions, observations and state")(self.schema)
         app.include_router(router)

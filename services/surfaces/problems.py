@@ -26,19 +26,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)
 
 
-def problem(error: MetaGameError, *, reading: bool = False, headers: dict[str, str] | None = None) -> Response:
+def problem(error: MetaGameError, request: Request) -> Response:
     """The HTTP answer of an error; a GET may have a status of its own."""
     row = outward(error)
-    status = row.read_status if reading and row.read_status is not None else row.status
-    added = dict(headers or {})
+    status = row.read_status if request.method == "GET" and row.read_status is not None else row.status
+    added = session_headers(request)
     if isinstance(error, CapacityReached) or error.retryable:
         added["retry-after"] = str(RETRY_AFTER_S)
-    return Response(error_body(error), status, added, JSON)
+    return Response(error_body(error, getattr(request.state, "request_id", None)), status, added, JSON)
 
 
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, MetaGameError)  # noqa: S101 - installed for this type
-    return problem(error, reading=request.method == "GET", headers=session_headers(request))
+    return problem(error, request)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

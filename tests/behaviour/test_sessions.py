@@ -219,6 +219,17 @@ async def test_errors_name_the_session_too_and_renew_the_cookie(http: httpx.Asyn
         assert COOKIE in refused.headers["set-cookie"]
 
 
+async def test_an_error_echoes_the_request_id_of_its_body(http: httpx.AsyncClient) -> None:
+    refused = await http.post("/sessions/nobody/step", json=STEP | {"request_id": "r"})
+    assert (refused.status_code, refused.json()["request_id"]) == (409, "r")
+    assert "request_id" not in (await http.post("/sessions/nobody/step", json=STEP)).json()
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_a_balancer_may_ask_by_head(http: httpx.AsyncClient, path: str) -> None:
+    assert (await http.head(path)).status_code == 200
+
+
 async def test_behind_a_proxy_that_ends_tls_the_cookie_is_secure(http: httpx.AsyncClient) -> None:
     ready = await http.post("/reset", headers={"x-forwarded-proto": "https"})
     assert ready.headers["set-cookie"].endswith("; Secure")

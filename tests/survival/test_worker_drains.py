@@ -26,7 +26,7 @@ async def test_a_rolling_restart_under_load_is_not_seen_by_clients(pool: Pool) -
         for worker in pool.workers:
             asked = monotonic()
             worker.send(signal.SIGTERM)
-            await worker.exit_code()
+            assert await worker.exit_code() == 0
             assert monotonic() - asked < DRAIN_S + SLACK_S
             await load.goes_on()
             await running(worker)
@@ -98,7 +98,7 @@ async def test_a_leaving_worker_takes_no_new_connection_and_says_so_on_those_it_
                 await new.get("/health")
         assert await anonymous.step() == 1
         assert await anonymous.close_code() == 1012
-        await leaving.exit_code()
+        assert await leaving.exit_code() == 0
         assert monotonic() - asked < DRAIN_S + SLACK_S
     async with Socket(staying) as another:
         refused = await another.ask("step", {"message": "abc"})
