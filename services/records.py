@@ -7,10 +7,8 @@ import secrets
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from metagame.core.codec import RequestKey, entry_step, unpack_answer, unpack_snapshot
+from metagame.core.codec import unpack_snapshot
 from metagame.core.session import Snapshot
-from metagame.errors import AnswerForgotten, RequestConflict
-from metagame.games import Observation
 
 from .store.base import GENERATION_BYTES, Origin, Record
 
@@ -54,27 +52,6 @@ def item(session_id: str, record: Record) -> SessionItem:
         attached=record.attached,
         expires_in_s=round((record.expires_in_ms or 0) / 1000, 3),
     )
-
-
-def recall(record: Record, key: RequestKey) -> Observation | None:
-    """The answer to a request that the session remembers; None if it does not.
-
-    Raises RequestConflict if its id was used for another command, AnswerForgotten if only the
-    newest request's answer is still kept and this is an older one.
-    """
-    for place, entry in enumerate(record.remembered):
-        if not entry.startswith(key.id_hash):
-            continue
-        if not entry.startswith(key.id_hash + key.digest):
-            message = "This request_id was already used for another command in this session. Use a new one."
-            raise RequestConflict(message)
-        answer = unpack_answer(record.body) if place == 0 else None
-        if answer is None:
-            step = entry_step(entry)
-            message = f"This request was already committed as step {step}; its answer is no longer kept."
-            raise AnswerForgotten(message, step=step)
-        return answer
-    return None
 
 
 def counter(generation: bytes) -> int:

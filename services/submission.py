@@ -10,16 +10,17 @@ import secrets
 
 import structlog
 
-from metagame.core.codec import HASH_BYTES, RequestKey, pack, request_key
-from metagame.core.session import Command, Snapshot, Step, decide
+from metagame.core.codec import decide_packed
+from metagame.core.remembered import HASH_BYTES, REMEMBERED, RequestKey, recall, request_key
+from metagame.core.session import Command, Snapshot, Step
 from metagame.errors import GameFailed, MetaGameError, SessionMoved, SessionTakenOver, Unavailable
 from metagame.games import Game, Observation
 from metagame.wire.requests import ResetRequest, StepRequest
 
 from .attachment import Attachment
-from .records import Held, counter, generation_after, held, recall
+from .records import Held, counter, generation_after, held
 from .resend import Deadline
-from .store.base import REMEMBERED, Commit, Draft, Origin, Outcome, Record, SessionStore, Word
+from .store.base import Commit, Draft, Origin, Outcome, Record, SessionStore, Word
 
 ROUNDS = 8
 """Decisions on ever newer snapshots before a request is sent back."""
@@ -145,14 +146,10 @@ class Submission:
         if base is not None and self._attachment is not None and isinstance(self._command, Step):
             _check_seen(base, self._attachment)
         try:
-            snapshot, answer = decide(self._game, base, self._command)
-            return snapshot, answer, pack(snapshot, answer)
-        except MetaGameError:
-            raise
-        except Exception as failure:  # the game is somebody's code: its failure is an answer, not a crash
+            return decide_packed(self._game, base, self._command)
+        except GameFailed:
             log.exception("the game failed", game=self._game.name, command=self._command.kind.value)
-            message = "The game failed on this request, and nothing was changed. The server's log says why."
-            raise GameFailed(message) from failure
+            raise
 
     async def _write(self, generation: bytes, entry: bytes, body: bytes) -> Outcome:
         token = b"" if self._attachment is None else self._attachment.token
@@ -188,7 +185,7 @@ class Submission:
 
     def _replay(self, record: Record) -> Observation | None:
         """The recorded answer, if the record remembers the request; see `recall` for its errors."""
-        answer = recall(record, self._key)
+        answer = recall(record.remembered, record.body, self._key)
         attachment = self._attachment
         if answer is not None and attachment is not None and record.attachment == attachment.token:
             attachment.holds(held(record))

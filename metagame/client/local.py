@@ -10,16 +10,9 @@ import secrets
 from dataclasses import dataclass
 from uuid import uuid4
 
-from metagame.core.codec import (
-    RequestKey,
-    entry_step,
-    pack,
-    request_key,
-    unpack_answer,
-    unpack_snapshot,
-)
-from metagame.core.session import EMPTY, Command, Kind, Reset, Snapshot, Step, check_legal, decide
-from metagame.errors import AnswerForgotten, GameFailed, MetaGameError, RequestConflict
+from metagame.core.codec import decide_packed, unpack_snapshot
+from metagame.core.remembered import REMEMBERED, RequestKey, recall, request_key
+from metagame.core.session import EMPTY, Command, Kind, Reset, Step, check_legal
 from metagame.games import Game, Observation
 from metagame.games.echo import EchoGame
 from metagame.wire.answers import Answer, StateAnswer, decode_frame, observation_frame
@@ -33,8 +26,6 @@ from metagame.wire.requests import (
     validate_action,
 )
 from metagame.wire.requests import decode_frame as decode_request
-
-REMEMBERED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ class LocalTransport:
         else:
             command = Step(validate_action(self._game.action_type, received.action), received.expect)
         key = request_key(received.request_id or uuid4().hex, received.kind.value, received.payload)
-        answer = None if kept is None else _recall(kept, key)
+        answer = None if kept is None else recall(kept.remembered, kept.body, key)
         if answer is None:
             answer = self._carry_out(session_id, kept, command, key)
         return decode_frame(observation_frame(answer))[0]
@@ -82,36 +73,8 @@ class LocalTransport:
 
     def _carry_out(self, session_id: str, kept: _Kept | None, command: Command, key: RequestKey) -> Observation:
         before = None if kept is None else unpack_snapshot(kept.body)
-        after, answer, body = self._decide(before, command)
+        after, answer, body = decide_packed(self._game, before, command)
         remembered = () if kept is None else kept.remembered
         entries = (key.entry(after.step_count), *remembered)[:REMEMBERED]
         self._sessions[session_id] = _Kept(body, entries)
         return answer
-
-    def _decide(self, snapshot: Snapshot | None, command: Command) -> tuple[Snapshot, Observation, bytes]:
-        try:
-            after, answer = decide(self._game, snapshot, command)
-            body = pack(after, answer)
-        except MetaGameError:
-            raise
-        except Exception as failure:  # the game is somebody's code: its failure is an answer, not a crash
-            message = "The game failed on this request, and nothing was changed. This error's cause says why."
-            raise GameFailed(message) from failure
-        return after, answer, body
-
-
-def _recall(kept: _Kept, key: RequestKey) -> Observation | None:
-    """The answer to a request that was carried out before; None if it was not."""
-    for age, entry in enumerate(kept.remembered):
-        if not entry.startswith(key.id_hash):
-            continue
-        if not entry.startswith(key.id_hash + key.digest):
-            message = "This request_id was already used for another command in this session. Use a new one."
-            raise RequestConflict(message)
-        answer = unpack_answer(kept.body) if age == 0 else None
-        if answer is None:
-            step = entry_step(entry)
-            message = f"This request was already committed as step {step}; its answer is no longer kept."
-            raise AnswerForgotten(message, step=step)
-        return answer
-    return None

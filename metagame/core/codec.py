@@ -11,44 +11,28 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any
 
 from metagame.core import strictjson
-from metagame.core.session import Snapshot
-from metagame.errors import Unavailable
-from metagame.games import Observation
+from metagame.core.session import Command, Snapshot, decide
+from metagame.errors import GameFailed, MetaGameError, Unavailable
+from metagame.games import Game, Observation
 
 WRITES = b"1"
 READS = (b"1", b"2")
 
 _LENGTH = struct.Struct(">I")
-_STEP = struct.Struct(">I")
-HASH_BYTES = 8
-ENTRY_BYTES = 2 * HASH_BYTES + _STEP.size
 
 
-@dataclass(frozen=True, slots=True)
-class RequestKey:
-    """A request id and its command, each as a short hash (8 bytes)."""
-
-    id_hash: bytes
-    digest: bytes
-
-    def entry(self, step_count: int) -> bytes:
-        """What a session remembers of the request: id, command, and the step it was."""
-        return self.id_hash + self.digest + _STEP.pack(step_count)
-
-
-def request_key(request_id: str, kind: str, payload: Any) -> RequestKey:
-    """The key of a client's request; `payload` is the command as the client sent it, as JSON."""
-    return RequestKey(_hash(request_id.encode()), _hash(kind.encode() + strictjson.canonical(payload)))
-
-
-def entry_step(entry: bytes) -> int:
-    """The step count that a remembered request led to."""
-    return int(_STEP.unpack_from(entry, 2 * HASH_BYTES)[0])
+def decide_packed(game: Game, snapshot: Snapshot | None, command: Command) -> tuple[Snapshot, Observation, bytes]:
+    """`decide`, with what it led to as one body; raises GameFailed, caused by it, for the game's own failure."""
+    try:
+        after, answer = decide(game, snapshot, command)
+        return after, answer, pack(after, answer)
+    except MetaGameError:
+        raise
+    except Exception as failure:  # the game is somebody's code: its failure is an answer, not a crash
+        message = "The game failed on this request, and nothing was changed. Its own error says why, in the log."
+        raise GameFailed(message) from failure
 
 
 def pack(snapshot: Snapshot, answer: Observation | None, *, form: bytes = WRITES) -> bytes:
@@ -92,7 +76,3 @@ def unknown_format() -> Unavailable:
         " Send the request again: it may reach a newer worker."
     )
     return Unavailable(message, retryable=True)
-
-
-def _hash(data: bytes) -> bytes:
-    return blake2b(data, digest_size=HASH_BYTES).digest()

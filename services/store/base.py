@@ -13,8 +13,6 @@ from typing import Protocol
 
 GENERATION_BYTES = 16
 ATTACHMENT_BYTES = 16
-REMEMBERED = 8
-"""Request ids that a session remembers."""
 LEASE_MS = 25_000
 RESERVED_MS = 10_000
 """How long a place may be without its record before it is doubtful."""
@@ -51,7 +49,7 @@ class Record:
 
     `generation`: 16 bytes, a big-endian counter and 64 random bits. `attachment`: 16 bytes, or
     empty where no socket is attached. `remembered`: newest first, entries of
-    `metagame.core.codec.ENTRY_BYTES`. `expires_in_ms` is set by `page` and `inspect` only.
+    `metagame.core.remembered.ENTRY_BYTES`. `expires_in_ms` is set by `page` and `inspect` only.
     """
 
     origin: Origin

@@ -15,7 +15,7 @@ The scripts write records; Python only reads them.
 
 from __future__ import annotations
 
-from metagame.core.codec import ENTRY_BYTES
+from metagame.core.remembered import ENTRY_BYTES
 
 from .base import ATTACHMENT_BYTES, Origin, Record, UnreadableRecord
 

@@ -13,9 +13,9 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 
-from metagame.core.codec import HASH_BYTES
+from metagame.core.remembered import HASH_BYTES, REMEMBERED
 
-from .base import LEASE_MS, REMEMBERED, Commit, Draft, InvalidCursor, Origin, Outcome, Page, Record, Word
+from .base import LEASE_MS, Commit, Draft, InvalidCursor, Origin, Outcome, Page, Record, Word
 from .contact import Contact
 
 _GONE = Outcome(Word.GONE)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metagame.core import strictjson
-from metagame.core.codec import ENTRY_BYTES, HASH_BYTES, entry_step, pack, request_key, unpack_answer, unpack_snapshot
+from metagame.core.codec import pack, unpack_answer, unpack_snapshot
+from metagame.core.remembered import ENTRY_BYTES, HASH_BYTES, entry_step, request_key
 from metagame.core.session import EMPTY, Snapshot
 from metagame.errors import Unavailable
 from metagame.games import Observation

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from metagame.core.remembered import REMEMBERED
 from metagame.errors import (
     AnswerForgotten,
     CapacityReached,
@@ -16,7 +17,6 @@ from metagame.errors import (
 from metagame.games.echo import EchoGame
 from metagame.wire.requests import ResetRequest, StepRequest
 from services.engine import Engine
-from services.store.base import REMEMBERED
 from services.store.memory import MemoryStore
 from tests.engine.asking import Socket, reset, stands, step, step_number, steps
 from tests.engine.conftest import EngineOf

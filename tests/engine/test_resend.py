@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from metagame.core.remembered import REMEMBERED
 from metagame.errors import MetaGameError, SessionLost, SessionTakenOver, Unavailable
 from services.engine import Engine
-from services.store.base import REMEMBERED, UnreadableRecord
+from services.store.base import UnreadableRecord
 from services.submission import ROUNDS
 from tests.engine.asking import Socket, reset, stands, step, step_number, steps
 from tests.engine.conftest import EngineOf

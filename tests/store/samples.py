@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from metagame.core.codec import request_key
+from metagame.core.remembered import request_key
 from services.store.base import Commit, Draft, Origin
 
 ONE = b"attachment-one-1"
