@@ -118,12 +118,13 @@ class Engine:
         self.attachments.add(attachment)
         return attachment
 
-    async def leave(self, attachment: Attachment, *, closed: bool) -> None:
-        """A socket went, by a `close` frame or not: end or detach its session (session rule 13)."""
+    async def leave(self, attachment: Attachment, *, closed: bool = False) -> None:
+        """End or detach the session of a socket that goes, by a `close` frame or not; once (session rule 13)."""
         self.attachments.discard(attachment)
         if attachment.held is None:
             return
         origin = attachment.held.origin
+        attachment.let_go()
         ends = origin is Origin.ANONYMOUS or (closed and origin is Origin.NAMED)
         try:
             if ends:

@@ -37,20 +37,20 @@ class Lifecycle:
 
     def __init__(self, *, drain_timeout_s: float) -> None:
         self.draining = False
-        self._sockets: set[Drainable] = set()
+        self.sockets: set[Drainable] = set()
         self._empty = asyncio.Event()
         self._drain_timeout_s = drain_timeout_s
         self._drain: asyncio.Task[None] | None = None
 
     def enter(self, socket: Drainable) -> None:
         """A socket opened."""
-        self._sockets.add(socket)
+        self.sockets.add(socket)
         self._empty.clear()
 
     def exit(self, socket: Drainable) -> None:
         """A socket is gone, its session ended or detached."""
-        self._sockets.discard(socket)
-        if not self._sockets:
+        self.sockets.discard(socket)
+        if not self.sockets:
             self._empty.set()
 
     def take_sigterm(self) -> None:
@@ -80,12 +80,12 @@ class Lifecycle:
         self._drain = asyncio.create_task(self._drain_then(server_stop))
 
     async def _drain_then(self, server_stop: Callable[[int, FrameType | None], Any]) -> None:
-        named = [socket for socket in self._sockets if not socket.anonymous]
-        log.info("worker draining", sockets=len(self._sockets), named=len(named))
+        named = [socket for socket in self.sockets if not socket.anonymous]
+        log.info("worker draining", sockets=len(self.sockets), named=len(named))
         for socket in named:
             socket.drain()
-        if self._sockets:
+        if self.sockets:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), (1 - SERVER_SHARE) * self._drain_timeout_s)
-        log.info("worker drained", sockets_left=len(self._sockets))
+        log.info("worker drained", sockets_left=len(self.sockets))
         server_stop(signal.SIGTERM, None)

@@ -66,12 +66,11 @@ class WebSocketSurface:
         except MetaGameError as error:
             await socket.refuse(error)
             return
-        closed = False
         self._lifecycle.enter(socket)
         try:
-            closed = await socket.serve(attachment)
+            await socket.serve(attachment)
         finally:
-            await self._engine.leave(attachment, closed=closed)
+            await self._engine.leave(attachment)
             self._lifecycle.exit(socket)
 
 
@@ -94,23 +93,24 @@ class Socket:
         await self._send({"type": "websocket.send", "text": error_frame(error)})
         await self._send({"type": "websocket.close", "code": NORMAL})
 
-    async def serve(self, attachment: Attachment) -> bool:
-        """Answer frames until the socket ends; whether a `close` frame ended it."""
+    async def serve(self, attachment: Attachment) -> None:
+        """Answer frames until the socket ends."""
         self.anonymous = attachment.anonymous
         await self._send({"type": "websocket.accept"})
         while self._close_code is None:
             message = await self._receive()
             if message["type"] == "websocket.disconnect" or self._farewell is not None:
-                return False  # a frame that crosses the farewell is not carried out
+                return  # a frame that crosses the farewell is not carried out
             self._busy = True
             answer = await self._answer(message, attachment)
             if answer is None:
-                await self._send({"type": "websocket.close", "code": NORMAL})
-                return True
+                # Left before the socket closes: who sees it closed finds the session ended and its place free.
+                await self._engine.leave(attachment, closed=True)
+                self._close_code = NORMAL
+                break
             await self._send({"type": "websocket.send", "text": answer})
             self._busy = False
         await self._send({"type": "websocket.close", "code": self._close_code})
-        return False
 
     def lost(self, error: MetaGameError) -> None:
         """Tell an idle socket that its session is no longer its own; a busy one finds out by itself."""
@@ -143,7 +143,7 @@ class Socket:
             request = decode_frame(frame)
             return None if isinstance(request, CloseRequest) else await self._ask(request, attachment)
         except MetaGameError as error:
-            self._close_code = outward(error).close_code
+            self._close_code = outward(error).close_code or self._close_code
             return error_frame(error, request_id)
 
     async def _ask(self, request: Request, attachment: Attachment) -> str:
