@@ -103,9 +103,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some sessions, and the cursor that goes on after them (None at the end)."""
+    """Some sessions, and the cursor that goes on after them (None at the end).
 
-    sessions: list[tuple[str, Record]]
+    A record that this release cannot read is listed as None.
+    """
+
+    sessions: list[tuple[str, Record | None]]
     next_cursor: str | None
 
 
@@ -147,14 +150,22 @@ class SessionStore(Protocol):
         Decided in this order: GONE, SUPERSEDED, REPLAYED or CONFLICT, STALE, COMMITTED.
         """
 
-    async def attach(self, session_id: str, attachment: bytes) -> Record | None:
-        """Make this attachment the session's; the older one is superseded from here on."""
+    async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:
+        """Make this attachment the session's; the older one is superseded from here on.
+
+        With `unless_owned` another attachment whose lease still runs stays, and nothing is
+        changed: the record's `attachment` tells whose the session is. None where there is none.
+        """
 
     async def detach(self, session_id: str, attachment: bytes) -> None:
         """Give the session up if the attachment is still its own."""
 
-    async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word]:
-        """Renew lease and TTL of each (session id, attachment): RENEWED, SUPERSEDED or GONE."""
+    async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
+        """Renew lease and TTL of each (session id, attachment): RENEWED, SUPERSEDED or GONE.
+
+        None where the store gave no answer or could not read the record; the others are
+        renewed all the same. Raises nothing.
+        """
 
     async def end(self, session_id: str, attachment: bytes = b"") -> bool:
         """End the session and free its place; with an attachment only while it is its own."""

@@ -108,12 +108,14 @@ class MemoryStore:
         )
         return _COMMITTED
 
-    async def attach(self, session_id: str, attachment: bytes) -> Record | None:
-        """Make this attachment the session's; the older one is superseded from here on."""
+    async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:
+        """Make this attachment the session's; see `SessionStore.attach`."""
         now_ms = self._now_ms()
         record = self._alive(session_id, now_ms)
         if record is None:
             return None
+        if unless_owned and record.attachment not in {b"", attachment} and record.lease_until_ms > now_ms:
+            return record
         record = replace(record, attachment=attachment, lease_until_ms=now_ms + self._lease_ms)
         self._records[session_id] = record
         self._expires_at_ms[session_id] = now_ms + self._ttl_ms
@@ -127,7 +129,7 @@ class MemoryStore:
             self._records[session_id] = replace(record, attachment=b"", lease_until_ms=0)
             self._expires_at_ms[session_id] = now_ms + self._ttl_ms
 
-    async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word]:
+    async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
         """Renew lease and TTL of each (session id, attachment): RENEWED, SUPERSEDED or GONE."""
         return [self._renew(session_id, attachment) for session_id, attachment in leases]
 
@@ -146,7 +148,7 @@ class MemoryStore:
         start = 0 if cursor is None else bisect_right(ids, _cursor_id(cursor))
         found = ids[start : start + limit]
         more = start + limit < len(ids)
-        sessions = [
+        sessions: list[tuple[str, Record | None]] = [
             (session_id, self._shown(session_id, record, now_ms))
             for session_id in found
             if (record := self._alive(session_id, now_ms)) is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import re
 import time
 from typing import Any
@@ -16,7 +17,19 @@ from typing import Any
 from redis.asyncio import Redis, RedisCluster
 
 from . import layout, scripts
-from .base import LEASE_MS, RESERVED_MS, Commit, Draft, InvalidCursor, Outcome, Page, Record, UnreadableRecord, Word
+from .base import (
+    LEASE_MS,
+    RESERVED_MS,
+    Commit,
+    Draft,
+    InvalidCursor,
+    Outcome,
+    Page,
+    Record,
+    StoreUnavailable,
+    UnreadableRecord,
+    Word,
+)
 from .batch import Batcher
 from .contact import Contact
 from .keys import places_key, record_key
@@ -99,18 +112,19 @@ class RedisStore:
         )
         return _outcome(reply)
 
-    async def attach(self, session_id: str, attachment: bytes) -> Record | None:
-        """Make this attachment the session's; the older one is superseded from here on."""
+    async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:
+        """Make this attachment the session's; see `SessionStore.attach`."""
         reply = await self._batcher.send(
             scripts.attach(
                 record=record_key(self._prefix, session_id),
                 attachment=attachment,
+                unless_owned="1" if unless_owned else "0",
                 ttl_ms=self._ttl_ms,
                 lease_ms=self._lease_ms,
             )
         )
         _check_readable(reply)
-        return layout.read(reply[1]) if reply[0] == b"attached" else None
+        return layout.read(reply[1]) if len(reply) == 2 else None
 
     async def detach(self, session_id: str, attachment: bytes) -> None:
         """Give the session up if the attachment is still its own."""
@@ -119,22 +133,26 @@ class RedisStore:
             command = scripts.detach(record=key, attachment=attachment, ttl_ms=self._ttl_ms)
             _check_readable(await self._batcher.send(command))
 
-    async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word]:
-        """Renew lease and TTL of each (session id, attachment): RENEWED, SUPERSEDED or GONE."""
-        replies = await asyncio.gather(
-            *[
-                self._batcher.send(
-                    scripts.renew(
-                        record=record_key(self._prefix, session_id),
-                        attachment=attachment or b"none",
-                        ttl_ms=self._ttl_ms,
-                        lease_ms=self._lease_ms,
-                    )
-                )
-                for session_id, attachment in leases
-            ]
-        )
-        return [_outcome(reply).word for reply in replies]
+    async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
+        """Renew lease and TTL of each (session id, attachment); see `SessionStore.renew`."""
+        words: list[Word | None] = [None] * len(leases)
+        asked: list[int] = []
+        answers: list[asyncio.Future[Any]] = []
+        for at, (session_id, attachment) in enumerate(leases):
+            command = scripts.renew(
+                record=record_key(self._prefix, session_id),
+                attachment=attachment or b"none",
+                ttl_ms=self._ttl_ms,
+                lease_ms=self._lease_ms,
+            )
+            with contextlib.suppress(StoreUnavailable):  # too many wait
+                answers.append(self._batcher.send(command))
+                asked.append(at)
+        replies = await asyncio.gather(*answers, return_exceptions=True)
+        for at, reply in zip(asked, replies, strict=True):
+            if not isinstance(reply, BaseException):
+                words[at] = _WORDS.get(reply[0])
+        return words
 
     async def end(self, session_id: str, attachment: bytes = b"") -> bool:
         """Mark the place doubtful, delete the record, free the place; see `SessionStore.end`."""
@@ -158,9 +176,9 @@ class RedisStore:
             *[self._batcher.send(scripts.inspect(record=record_key(self._prefix, name))) for name, _ in entries]
         )
         sessions = [
-            (name, record)
+            (name, _shown_if_readable(reply))
             for (name, _), reply in zip(entries, replies, strict=True)
-            if (record := _shown(reply)) is not None
+            if reply[0] != b"gone"
         ]
         return Page(sessions, _write_cursor(*entries[-1]) if entries and len(entries) == limit else None)
 
@@ -218,6 +236,13 @@ def _shown(reply: list[Any]) -> Record | None:
     if reply[0] == b"gone":
         return None
     return layout.read(reply[1], expires_in_ms=reply[2], now_ms=int(reply[3]))
+
+
+def _shown_if_readable(reply: list[Any]) -> Record | None:
+    try:
+        return _shown(reply)
+    except UnreadableRecord:
+        return None
 
 
 def _check_readable(reply: list[bytes]) -> None:

@@ -88,9 +88,9 @@ def create(  # noqa: PLR0913 - one keyword an argument of the script
     return _call(_CREATE, record, may_create, origin, attachment, generation, entry, body, ttl_ms, lease_ms)
 
 
-def attach(*, record: str, attachment: bytes, ttl_ms: str, lease_ms: str) -> Command:
-    """Gone | unreadable | attached with the record."""
-    return _call(_ATTACH, record, attachment, ttl_ms, lease_ms)
+def attach(*, record: str, attachment: bytes, unless_owned: str, ttl_ms: str, lease_ms: str) -> Command:
+    """Gone | unreadable | owned, attached with the record."""
+    return _call(_ATTACH, record, attachment, unless_owned, ttl_ms, lease_ms)
 
 
 def detach(*, record: str, attachment: bytes, ttl_ms: str) -> Command:

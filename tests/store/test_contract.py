@@ -195,6 +195,38 @@ async def test_attaching_takes_over(store: SessionStore) -> None:
     assert await store.renew([("s", ONE), ("s", TWO)]) == [Word.SUPERSEDED, Word.RENEWED]
 
 
+async def test_attaching_unless_owned_spares_another_s_running_lease_and_changes_nothing(store: SessionStore) -> None:
+    assert await store.attach("s", ONE, unless_owned=True) is None
+    await grown(store, 1)
+    taken = await store.attach("s", ONE, unless_owned=True)
+    assert taken is not None
+    assert (taken.attachment, taken.body) == (ONE, b"body 1")
+    standing = await store.attach("s", TWO, unless_owned=True)
+    assert standing == taken
+    assert await store.renew([("s", ONE), ("s", TWO)]) == [Word.RENEWED, Word.SUPERSEDED]
+    again = await store.attach("s", ONE, unless_owned=True)
+    assert again is not None
+    assert again.attachment == ONE
+    await store.detach("s", ONE)
+    freed = await store.attach("s", TWO, unless_owned=True)
+    assert freed is not None
+    assert freed.attachment == TWO
+    assert await store.renew([("s", TWO)]) == [Word.RENEWED]
+
+
+async def test_attaching_unless_owned_takes_over_where_the_lease_has_lapsed(backend: Backend) -> None:
+    store = backend.store(lease_ms=30)
+    await grown(store, attachment=ONE)
+
+    async def taken() -> bool:
+        record = await store.attach("s", TWO, unless_owned=True)
+        assert record is not None
+        return record.attachment == TWO
+
+    await until(taken)
+    assert await store.commit("s", step(1, attachment=ONE)) == Outcome(Word.SUPERSEDED)
+
+
 async def test_only_the_attachment_s_own_detach_gives_the_session_up(store: SessionStore) -> None:
     await grown(store, 1, attachment=TWO)
     await store.detach("s", ONE)
@@ -333,7 +365,7 @@ async def test_a_list_pages_through_every_session_once(store: SessionStore) -> N
         page = await store.page(cursor, 5)
         assert len(page.sessions) <= 5
         listed += [name for name, _ in page.sessions]
-        assert all(record.expires_in_ms for _, record in page.sessions)
+        assert all(record is not None and record.expires_in_ms for _, record in page.sessions)
         cursor = page.next_cursor
         pages += 1
     assert sorted(listed) == sorted(names)

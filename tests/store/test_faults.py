@@ -15,7 +15,7 @@ from services.store.base import LEASE_MS, Origin, Outcome, StoreUnavailable, Unr
 from services.store.connect import open_client
 from services.store.keys import places_key, record_key
 from services.store.redis import RedisStore
-from tests.redis_servers import RedisServer, free_port, proxied, redis_server
+from tests.redis_servers import RedisServer, free_port, proxied, redis_cluster, redis_server
 from tests.store.conftest import Backend
 from tests.store.samples import ONE, TWO, draft, step, until
 
@@ -227,17 +227,50 @@ async def test_a_record_of_another_layout_is_refused_and_left_as_it_is(redis_at:
             store.commit("s", step(1)),
             store.attach("s", TWO),
             store.detach("s", ONE),
-            store.renew([("s", ONE)]),
             store.end("s"),
             store.end("s", ONE),
-            store.page(None, 10),
         ):
             with pytest.raises(UnreadableRecord):
                 await verb
+        assert await store.renew([("s", ONE)]) == [None]
+        assert (await store.page(None, 10)).sessions == [("s", None)]
         client.zadd(PLACES, {"s": 1})
         assert await store.make("t", draft()) == Outcome(Word.FULL, active=1)
         assert client.get(key) == before
     await store.close()
+
+
+async def test_an_unreadable_or_refused_renewal_and_a_full_queue_cost_the_others_nothing(redis_at: RedisServer) -> None:
+    store = store_at(redis_at.url)
+    for name in ("newer", "broken", "s", "t"):
+        await store.make(name, draft(attachment=ONE))
+    with redis_at.client() as client:
+        client.setrange(record_key("metagame", "newer"), 0, b"2")
+        client.delete(record_key("metagame", "broken"))
+        client.rpush(record_key("metagame", "broken"), "a list")
+        words = await store.renew([(name, ONE) for name in ("newer", "s", "broken", "gone", "t")])
+        assert words == [None, Word.RENEWED, None, Word.GONE, Word.RENEWED]
+        store._batcher._max_waiting = 2
+        assert await store.renew([(name, ONE) for name in ("s", "t", "s")]) == [Word.RENEWED, Word.RENEWED, None]
+        client.delete(record_key("metagame", "broken"))
+    await store.close()
+
+
+async def test_renewals_of_a_dead_cluster_node_cost_the_other_nodes_nothing(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(12)]
+    with redis_cluster(tmp_path) as nodes:
+        store = store_at("redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes))
+        for name in names:
+            await store.make(name, draft(attachment=ONE))
+        lanes = {name: store._lanes.of(record_key("metagame", name)) for name in names}
+        nodes[2].stop()
+        words = await store.renew([(name, ONE) for name in names])
+        for name, word in zip(names, words, strict=True):
+            lane = lanes[name]
+            assert lane is not None
+            assert word is (None if lane.name.endswith(str(nodes[2].port)) else Word.RENEWED)
+        assert None in words
+        await store.close()
 
 
 async def test_a_place_whose_maker_died_before_the_record_is_freed(shared_backend: Backend) -> None:
