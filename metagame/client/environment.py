@@ -24,13 +24,17 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
     transport: "websocket", "http", or a Transport object, which stays its owner's to close.
     session_id: an existing session, to go on with it, or a name of your choice; without one
         the session is this client's own. A base_url that ends in `/sessions/<id>` names it too.
-        Where it stands is not checked before the first `reset()` or `state()`.
+        Before its first step the client asks once where the session stands, and goes on there.
+        A newer socket of somebody else takes the session from this client: SessionTakenOver.
     shared: others step the session as well: what it stands at is not checked.
+    headers: sent with every handshake or request, such as {"Authorization": "Bearer ..."}.
     capacity_wait_s: how long to wait for a place in a full pool before CapacityReached.
     message_timeout_s: how long to wait for one answer before the request is sent again.
     deadline_s: how long a call goes on trying after a failure, counted from its beginning.
     A call that was cancelled, or failed with `outcome` "unknown", may have counted: the next
     step raises SessionMoved until `state()` or `reset()` has settled where the session stands.
+    Over HTTP it may even count after `state()` has answered, since nothing fences an older
+    request off: the step after that then raises SessionMoved once more.
     """
 
     action_type: ClassVar[type[BaseModel]]

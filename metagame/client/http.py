@@ -1,6 +1,8 @@
 """The HTTP transport: one request each, without a socket to keep; sessions are never attached.
 
-For places where WebSockets do not pass, and for sessions that several clients step.
+For places where WebSockets do not pass, and for sessions that several clients step. Nothing
+fences an older request off: one that was cancelled may still be carried out later, after a
+`state()` even; the next step then raises SessionMoved, because it expects another position.
 """
 
 from __future__ import annotations

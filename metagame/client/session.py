@@ -7,6 +7,7 @@ happens once, and an answer belongs to the episode and step that the caller is a
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from dataclasses import replace
 from typing import Any
@@ -36,21 +37,25 @@ from metagame.wire.requests import CloseRequest, ResetRequest, StateRequest, Ste
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_AWAY_S = 2.0
+"""Where the last call has found that the server is away."""
 NOTHING_YET = Expect(None, 0)
 
 _HARMLESS = (InvalidRequest, NoEpisode, EpisodeOver, GameFailed, CapacityReached)
 """Refusals after which the session stands where it stood."""
 
+_log = logging.getLogger("metagame")
 _jitter = random.SystemRandom()  # not the global generator, and not the same in forked processes
 
 
 class Session:
     """A session's calls, one after another, each carried out once.
 
-    `minted`: nobody else knows the id. `shared`: others step the session too, so no position
-    is expected and closing does not end it. `server` names the server in errors. After a call
-    was cut off with its outcome unknown, a step is refused until `state` or `reset` has said
-    where the session stands: whether it counted is not guessed.
+    `minted`: this client made the id up, so a socket that took the session from it was its own:
+    an older handshake that reached a worker late. `shared`: others step the session too, so no
+    position is expected and closing does not end it. `server` names the server in errors. After
+    a call was cut off with its outcome unknown, a step is refused until `state` or `reset` has
+    said where the session stands: whether it counted is not guessed.
     """
 
     def __init__(  # noqa: PLR0913 - keywords, all needed
@@ -71,10 +76,13 @@ class Session:
         self._deadline_s = deadline_s
         self._capacity_wait_s = capacity_wait_s
         self._turn = asyncio.Lock()
+        self._minted = minted
         self._fresh = minted
         self._stands: Expect | None = NOTHING_YET if minted else None
         self._doubt: MetaGameError | None = None
         self._used = False
+        self._reached = False
+        self._away = False
         self._final: MetaGameError | None = None
 
     async def reset(self, seed: int | None, episode_id: str | None, options: dict[str, Any]) -> Observation:
@@ -91,6 +99,8 @@ class Session:
         async with self._turn:
             if self._doubt is not None and self._final is None and not self._shared:
                 raise self._doubt.with_traceback(None)
+            if self._stands is None and not self._shared:
+                self._stands = await self._ask()
             expect = None if self._shared else self._stands
             try:
                 observation = await self._act(StepRequest(action, uuid4().hex, expect))
@@ -111,16 +121,14 @@ class Session:
         """
         async with self._turn:
             try:
-                answer = await self._call(StateRequest(uuid4().hex))
+                stands = await self._ask()
             except SessionLost:
                 if not self._fresh or self._final is not None:
                     raise
-                answer = StateAnswer(None, 0)
-            if not isinstance(answer, StateAnswer):
-                raise _wrong_kind()
+                stands = NOTHING_YET
             if self._doubt is not None or self._stands is None:
-                self._stands, self._doubt = Expect(answer.episode_id, answer.step_count), None
-            return answer
+                self._stands, self._doubt = stands, None
+            return StateAnswer(stands.episode_id, stands.step_count)
 
     async def close(self) -> None:
         """End the session, if it was used and is still this client's; tried once."""
@@ -134,10 +142,16 @@ class Session:
             if not self._used or self._shared:
                 return
             try:
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                async with asyncio.timeout(CLOSE_TIMEOUT_AWAY_S if self._away else CLOSE_TIMEOUT_S):
                     await self._transport.exchange(self.session_id, CloseRequest())
             except (ConnectionLost, MetaGameError, TimeoutError):
                 return  # its time to live ends a session that could not be ended here
+
+    async def _ask(self) -> Expect:
+        answer = await self._call(StateRequest(uuid4().hex))
+        if not isinstance(answer, StateAnswer):
+            raise _wrong_kind()
+        return Expect(answer.episode_id, answer.step_count)
 
     async def _act(self, request: ResetRequest | StepRequest) -> Observation:
         """The answer to a reset or step, with what an error or a cancellation means for the position noted."""
@@ -152,7 +166,7 @@ class Session:
             raise
 
     async def _call(self, request: ResetRequest | StepRequest | StateRequest) -> Answer | None:
-        """The answer; a session that was taken over is given up for good."""
+        """The answer; a session that somebody else took over is given up for good."""
         if self._final is not None:
             raise self._final.with_traceback(None)
         self._used = True
@@ -178,53 +192,94 @@ class Session:
         full_until = clock() + self._capacity_wait_s
         limit: float | None = None  # the first attempt has the transport's own time-outs
         pause_s = FIRST_PAUSE_S
-        maybe_sent = False
-        last: Exception
+        failed = _Failures()
         while True:
-            until, retry_after_s = ends, 0.0
+            began, until, needs_s = clock(), ends, 0.0
             try:
                 async with asyncio.timeout_at(limit):
-                    return await self._transport.exchange(self.session_id, request)
-            except ConnectionLost as lost:
-                maybe_sent |= lost.sent
-                retry_after_s, last = lost.retry_after_s, lost
-            except CapacityReached as full:
-                until, retry_after_s, last = full_until, _retry_after_s(full), full
-            except Unavailable as away:
-                maybe_sent |= away.fields.get("outcome") == "unknown"
-                if not away.retryable:
-                    away.fields |= {"outcome": "unknown"} if maybe_sent else {}
+                    answer = await self._transport.exchange(self.session_id, request)
+            except (ConnectionLost, TimeoutError) as lost:
+                failed.note(lost, maybe_sent=not isinstance(lost, ConnectionLost) or lost.sent)
+            except SessionTakenOver as over:
+                if not self._minted:
                     raise
-                retry_after_s, last = _retry_after_s(away), away
-            except TimeoutError as late:
-                maybe_sent, last = True, late
-            wait_s = max(retry_after_s, _jitter.uniform(0, pause_s))
-            if clock() + wait_s >= until:
-                raise self._gave_up(request, last, maybe_sent=maybe_sent) from last
+                failed.note(over, maybe_sent=True)
+            except CapacityReached as full:
+                until = full_until
+                failed.note(full)
+            except Unavailable as away:
+                failed.note(away, maybe_sent=away.fields.get("outcome") == "unknown")
+                if not away.retryable:
+                    away.fields |= {"outcome": "unknown"} if failed.maybe_sent else {}
+                    raise
+                # An attempt that the deadline would cut off is not begun: it might count unseen.
+                needs_s = clock() - began
+            else:
+                self._reached, self._away = True, False
+                return answer
+            wait_s = max(failed.retry_after_s, _jitter.uniform(0, pause_s))
+            if clock() + wait_s + needs_s >= until:
+                raise self._gave_up(request, failed) from None
+            self._warn_once(failed.last)
             await asyncio.sleep(wait_s)
             limit = max(ends, full_until)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _gave_up(
-        self, request: ResetRequest | StepRequest | StateRequest, last: Exception, *, maybe_sent: bool
-    ) -> MetaGameError:
-        if isinstance(last, CapacityReached):
-            return last
-        what = str(last) or "no answer in time"
-        message = f"{self._server} gave no answer to this {request.kind.value} within {self._deadline_s:g} s ({what})."
+    def _warn_once(self, last: Exception) -> None:
+        """Somebody who forgot to start the server need not wait for the deadline to be told."""
+        if self._reached:
+            return
+        self._reached = True
         if isinstance(last, ConnectionLost):
-            message += " Is the server running, and base_url right? `metagame serve` starts one on port 8000."
+            text = "%s does not answer yet (%s); trying for %g s. `metagame serve` starts one on port 8000."
+            _log.warning(text, self._server, last, self._deadline_s)
+
+    def _gave_up(self, request: ResetRequest | StepRequest | StateRequest, failed: _Failures) -> MetaGameError:
+        last, said, verb = failed.last, failed.said, request.kind.value
+        if isinstance(last, CapacityReached):
+            message = (
+                f"{last.message} Close sessions that are no longer needed, raise METAGAME_MAX_SESSIONS,"
+                " or pass capacity_wait_s= to wait for a place."
+            )
+            return CapacityReached(message, **last.fields)
+        self._away = True
+        if said is not None and last is said:
+            message = f"{said.message} {self._server} gave no other answer to this {verb} in {self._deadline_s:g} s."
+        else:
+            what = (str(last) or "no answer in time") + ("" if said is None else f"; before that it said: {said}")
+            message = f"{self._server} gave no answer to this {verb} within {self._deadline_s:g} s ({what})."
+            if said is None and isinstance(last, ConnectionLost):
+                message += " Is the server running, and base_url right? `metagame serve` starts one on port 8000."
         if isinstance(request, StateRequest):
             return Unavailable(message, retryable=True)
-        if not maybe_sent:
-            return Unavailable(
-                f"{message} The {request.kind.value} was not carried out: call it again.", retryable=True
-            )
+        if not failed.maybe_sent:
+            return Unavailable(f"{message} The {verb} was not carried out: call it again.", retryable=True)
         message += (
-            f" The {request.kind.value} may have counted all the same:"
+            f" The {verb} may have counted all the same:"
             " call state() to see where the session stands and go on from there, or reset()."
         )
         return Unavailable(message, retryable=False, outcome="unknown")
+
+
+class _Failures:
+    """What became of the attempts of one call so far; `said` is the server's own word that it cannot."""
+
+    def __init__(self) -> None:
+        self.last: Exception
+        self.said: Unavailable | None = None
+        self.maybe_sent = False
+        self.retry_after_s = 0.0
+
+    def note(self, error: Exception, *, maybe_sent: bool = False) -> None:
+        """One more attempt failed; `maybe_sent`: it may have counted."""
+        self.last = error
+        self.maybe_sent |= maybe_sent
+        if isinstance(error, Unavailable):
+            self.said = error
+        if isinstance(error, ConnectionLost):
+            self.retry_after_s = error.retry_after_s
+        else:
+            self.retry_after_s = _retry_after_s(error) if isinstance(error, MetaGameError) else 0.0
 
 
 def _leaves_doubt(error: BaseException) -> bool:

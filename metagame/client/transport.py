@@ -68,7 +68,7 @@ class Address:
 def parse_base_url(base_url: str) -> tuple[Address, str | None]:
     """The address, and the session id where the URL ends in `/sessions/<id>`; raises InvalidRequest."""
     try:
-        parts = urlsplit(base_url.strip())
+        parts = urlsplit(base_url.strip() if isinstance(base_url, str) else "")
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise _not_an_address(base_url) from None
@@ -103,7 +103,7 @@ def refused(url: str, status: int) -> InvalidRequest:
     message = (
         f"{url} refused the client with HTTP status {status}."
         ' Pass what it asks for, for example headers={"Authorization": "Bearer ..."}.'
-        " If it asks for nothing, it is not a Metagame server: check base_url."
+        " If it asks for nothing, base_url is wrong: it names another server, or a path that is none of Metagame's."
     )
     return InvalidRequest(message, status=status)
 

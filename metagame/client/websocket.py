@@ -85,7 +85,7 @@ class WebSocketTransport:
                 clean = True
                 return answer
         except _Answered as answered:
-            clean = True
+            clean = not isinstance(answered.error, SessionTakenOver)
             raise answered.error from None
         except TimeoutError:
             reason = f"no answer in {self._message_timeout_s:g} s"

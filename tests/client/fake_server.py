@@ -29,6 +29,7 @@ class FakeServer:
         self.sockets: set[ServerConnection] = set()
         self.seen = asyncio.Event()
         self.closed: Counter[str] = Counter()
+        self.hold_close = False
         self.url = ""
 
     def handshake(self, connection: ServerConnection, request: Handshake) -> Response | None:
@@ -49,6 +50,8 @@ class FakeServer:
                 self.seen.set()
                 if isinstance(request, CloseRequest):
                     self.closed["frame"] += 1
+                    if self.hold_close:
+                        await socket.recv()
                     await self.game.exchange(session_id, request)
                     return
                 await FAULTS[self.faults.popleft() if self.faults else "none"](self, socket, session_id, request)
@@ -114,6 +117,12 @@ async def _taken_over(server: FakeServer, socket: ServerConnection, session_id: 
     await socket.close(4001)
 
 
+async def _taken_over_by_name(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
+    """As an answer to the request; the socket is closed a little later."""
+    assert not isinstance(request, CloseRequest)
+    await socket.send(error_frame(SessionTakenOver("A newer socket has attached."), request.request_id))
+
+
 async def _taken_over_silently(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
     await socket.close(4001)
 
@@ -136,6 +145,11 @@ async def _away(server: FakeServer, socket: ServerConnection, session_id: str, r
     await socket.send(error_frame(Unavailable("The store is away.", retryable=True), request.request_id))
 
 
+async def _slowly_away(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
+    await asyncio.sleep(0.2)
+    await _away(server, socket, session_id, request)
+
+
 async def _away_for_good(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
     assert not isinstance(request, CloseRequest)
     error = Unavailable("May have counted.", retryable=False, outcome="unknown")
@@ -153,10 +167,12 @@ FAULTS: dict[str, Callable[[FakeServer, ServerConnection, str, Request], Awaitab
     "shifted error": _shifted_error,
     "full": _full,
     "taken over": _taken_over,
+    "taken over by name": _taken_over_by_name,
     "taken over silently": _taken_over_silently,
     "silent": _silent,
     "late": _late,
     "away": _away,
+    "slowly away": _slowly_away,
     "away for good": _away_for_good,
 }
 

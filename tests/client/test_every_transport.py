@@ -275,7 +275,7 @@ async def test_a_server_that_forgot_everything_is_a_lost_session_and_never_a_fre
 
 
 async def test_a_newer_socket_owns_the_session_and_the_older_client_is_told(echo_url: str) -> None:
-    older = AsyncMetaGameEnv(echo_url)
+    older = AsyncMetaGameEnv(echo_url, session_id=uuid4().hex)
     await older.reset()
     async with AsyncMetaGameEnv(echo_url, session_id=older.session_id) as newer:
         assert (await newer.step(HELLO)).metadata["step"] == 1

@@ -76,6 +76,15 @@ class Interrupted(LocalTransport):
         return answer
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where the tests were started with it ignored, as `make test &` does."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_cancels_the_call_and_leaves_the_client_usable() -> None:
     transport = Interrupted()
     env = MetaGameEnv(transport=transport)
@@ -151,11 +160,13 @@ def test_a_client_that_is_forgotten_gives_up_its_socket_and_not_its_session(url:
 
 
 @pytest.mark.parametrize("transport", ["websocket", "http"])
-@pytest.mark.parametrize("ending", ["", "raise SystemExit(0)", "import os; os.kill(os.getpid(), 2)"])
+@pytest.mark.parametrize("ending", ["", "raise SystemExit(0)", "signal.raise_signal(signal.SIGINT)"])
 def test_a_program_that_never_closes_its_client_ends_quietly(url: str, transport: str, ending: str) -> None:
     url = url.replace("127.0.0.1", "localhost")
     code = f"""
+import signal
 from metagame import MetaGameEnv
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
 kept = MetaGameEnv({url!r}, transport={transport!r})
 kept.reset()
 also = MetaGameEnv({url!r}, transport={transport!r})

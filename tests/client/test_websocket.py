@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import traceback
 from typing import Any
 
 import pytest
@@ -22,8 +23,9 @@ from metagame import (
     TooLarge,
     Unavailable,
 )
+from metagame.client import session
 from metagame.core.session import Expect
-from metagame.wire.requests import CloseRequest, ResetRequest, StepRequest
+from metagame.wire.requests import CloseRequest, ResetRequest, StateRequest, StepRequest
 from tests.client.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
@@ -134,6 +136,78 @@ async def test_a_server_that_is_not_there_is_named_with_the_way_to_start_one() -
             with pytest.raises(Unavailable, match=f"{url}.*connection refused.*metagame serve") as caught:
                 await env.reset()
             assert caught.value.retryable
+            shown = "".join(traceback.format_exception(caught.value))
+            assert shown.count("Traceback") == 1
+
+
+async def test_who_forgot_to_start_the_server_is_told_at_once_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        async with AsyncMetaGameEnv(f"http://user:secret@127.0.0.1:{port}", deadline_s=0.5) as env:
+            for _ in range(2):
+                with pytest.raises(Unavailable):
+                    await env.reset()
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("metagame", "WARNING")
+    assert record.getMessage() == (
+        f"The server at http://127.0.0.1:{port} does not answer yet (connection refused); trying for 0.5 s."
+        " `metagame serve` starts one on port 8000."
+    )
+
+
+async def test_a_server_that_was_there_before_may_be_away_without_a_warning(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncMetaGameEnv(server.url) as env:
+        await env.reset()
+        server.faults.append("dropped before")
+        server.handshakes.append(502)
+        await env.step(HELLO)
+    assert caplog.records == []
+
+
+async def test_a_server_that_says_why_it_cannot_is_quoted_at_the_deadline(server: FakeServer) -> None:
+    async with AsyncMetaGameEnv(server.url, deadline_s=0.3) as env:
+        await env.reset()
+        server.faults.extend(["away"] * 100)
+        with pytest.raises(Unavailable, match=r"^The store is away\. .*was not carried out: call it again") as caught:
+            await env.step(HELLO)
+        assert caught.value.fields == {"retryable": True}
+        server.faults.clear()
+        assert (await env.step(HELLO)).metadata["step"] == 1
+
+
+async def test_an_attempt_that_the_deadline_would_cut_off_is_not_begun(server: FakeServer) -> None:
+    async with AsyncMetaGameEnv(server.url, deadline_s=0.5) as env:
+        await env.reset()
+        server.faults.extend(["slowly away"] * 100)
+        with pytest.raises(Unavailable, match=r"^The store is away\. .*was not carried out") as caught:
+            await env.step(HELLO)
+        assert caught.value.retryable
+
+
+async def test_what_the_server_said_before_it_fell_silent_is_quoted_too(server: FakeServer) -> None:
+    async with AsyncMetaGameEnv(server.url, deadline_s=0.5) as env:
+        await env.reset()
+        server.faults.extend(["away", "silent"])
+        with pytest.raises(Unavailable, match=r"before that it said: The store is away.*may have counted"):
+            await env.step(HELLO)
+
+
+async def test_closing_does_not_wait_long_for_a_server_that_is_away(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "CLOSE_TIMEOUT_S", 600)
+    monkeypatch.setattr(session, "CLOSE_TIMEOUT_AWAY_S", 0.05)
+    env = AsyncMetaGameEnv(server.url, deadline_s=0.1)
+    await env.reset()
+    server.faults.extend(["away"] * 100)
+    with pytest.raises(Unavailable):
+        await env.step(HELLO)
+    server.hold_close = True
+    await env.close()
+    assert server.closed["frame"] == 1
 
 
 async def test_a_server_that_is_silent_is_asked_again_on_a_new_socket(server: FakeServer) -> None:
@@ -212,6 +286,8 @@ async def test_a_full_pool_is_refused_at_once_by_default(server: FakeServer) -> 
         with pytest.raises(CapacityReached) as caught:
             await env.reset()
         assert caught.value.fields == {"active_sessions": 2, "max_sessions": 2}
+        for what_to_do in ("Close sessions", "METAGAME_MAX_SESSIONS", "capacity_wait_s="):
+            assert what_to_do in str(caught.value)
         assert len(server.frames) == 1
         await env.reset()
 
@@ -225,7 +301,7 @@ async def test_a_full_pool_is_waited_for_if_asked(server: FakeServer) -> None:
 
 @pytest.mark.parametrize("fault", ["taken over", "taken over silently"])
 async def test_a_client_that_was_taken_over_stays_detached_and_ends_nothing(server: FakeServer, fault: str) -> None:
-    env = AsyncMetaGameEnv(server.url)
+    env = AsyncMetaGameEnv(server.url, session_id="given")
     await env.reset()
     server.faults.append(fault)
     for call in (env.step(HELLO), env.step(HELLO), env.reset(), env.state()):
@@ -237,12 +313,37 @@ async def test_a_client_that_was_taken_over_stays_detached_and_ends_nothing(serv
 
 
 async def test_a_takeover_while_the_client_is_idle_is_understood(server: FakeServer) -> None:
-    async with AsyncMetaGameEnv(server.url) as env:
+    async with AsyncMetaGameEnv(server.url, session_id="given") as env:
         await env.reset()
         (connection,) = server.sockets
         await connection.close(4001)
         with pytest.raises(SessionTakenOver):
             await env.step(HELLO)
+
+
+@pytest.mark.parametrize("fault", ["taken over", "taken over by name", "taken over silently"])
+async def test_a_client_takes_back_what_only_a_late_socket_of_its_own_can_have_taken(
+    server: FakeServer, fault: str
+) -> None:
+    async with AsyncMetaGameEnv(server.url) as env:
+        await env.reset()
+        server.faults.extend([fault, fault])
+        assert (await env.step(HELLO)).metadata["step"] == 1
+        assert server.frames[1] == server.frames[2] == server.frames[3]
+        (connection,) = server.sockets
+        await connection.close(4001)
+        assert (await env.step(HELLO)).metadata["step"] == 2
+        assert len(server.paths) == 4
+
+
+async def test_a_session_of_its_own_that_stays_taken_over_ends_with_the_deadline(server: FakeServer) -> None:
+    async with AsyncMetaGameEnv(server.url, deadline_s=0.3) as env:
+        await env.reset()
+        server.faults.extend(["taken over"] * 100)
+        with pytest.raises(Unavailable, match="newer socket has attached"):
+            await env.step(HELLO)
+        server.faults.clear()
+        await env.state()
 
 
 async def test_a_session_that_is_gone_is_never_replaced_silently(server: FakeServer) -> None:
@@ -282,7 +383,22 @@ async def test_a_client_goes_on_in_a_session_it_is_given(server: FakeServer) -> 
         assert (await env.state()).episode_id == "ep"
         assert (await env.step(HELLO)).metadata["step"] == 2
         steps = [frame.expect for frame in server.frames if isinstance(frame, StepRequest)]
-        assert steps == [None, Expect("ep", 1)]
+        assert steps == [Expect("ep", 0), Expect("ep", 1)]
+
+
+async def test_where_a_given_session_stands_is_asked_once_before_its_first_step(server: FakeServer) -> None:
+    async with AsyncMetaGameEnv(server.url, session_id="given") as first:
+        with pytest.raises(SessionLost):
+            await first.step(HELLO)
+        await first.reset()
+        async with AsyncMetaGameEnv(server.url, session_id="given", shared=True) as other:
+            await other.step(HELLO)
+            async with AsyncMetaGameEnv(server.url, session_id="given") as env:
+                assert [(await env.step(HELLO)).metadata["step"] for _ in range(2)] == [2, 3]
+                await other.step(HELLO)
+                with pytest.raises(SessionMoved):
+                    await env.step(HELLO)
+    assert sum(isinstance(frame, StateRequest) for frame in server.frames) == 2
 
 
 async def test_before_a_reset_no_episode_runs(server: FakeServer) -> None:
@@ -359,6 +475,11 @@ async def test_what_a_reset_cannot_send_is_refused_before_anything_is_sent(
 def test_a_wrong_base_url_is_refused_when_the_client_is_made(url: str) -> None:
     with pytest.raises(InvalidRequest, match="http://localhost:8000"):
         AsyncMetaGameEnv(url)
+
+
+def test_no_base_url_at_all_is_refused_as_clearly() -> None:
+    with pytest.raises(InvalidRequest, match="base_url is None"):
+        AsyncMetaGameEnv(None)  # type: ignore[arg-type]
 
 
 def test_a_malformed_session_id_is_refused_when_the_client_is_made() -> None:
