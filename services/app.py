@@ -101,11 +101,11 @@ def main(**flags: Any) -> int:
     try:
         settings = load_settings(**flags)
         open_store(settings)
+        # Worker processes build their app from the environment.
+        os.environ.update({PREFIX + name.upper(): str(value) for name, value in flags.items() if value is not None})
+        return serve(settings, f"{__package__}.app:app")
     except SettingsError as wrong:
         return _refuse(wrong)
-    # Worker processes build their app from the environment.
-    os.environ.update({PREFIX + name.upper(): str(value) for name, value in flags.items() if value is not None})
-    return serve(settings, f"{__package__}.app:app")
 
 
 def _refuse(wrong: SettingsError) -> int:

@@ -18,11 +18,23 @@ from .store.base import ATTACHMENT_BYTES, Origin
 class Attachment:
     """A socket's hold; `lost` is called once when a lease renewal finds it taken over.
 
-    `attached` is False while the session does not exist: the first reset makes it. `seen` is the
-    episode this socket knows of: a step is taken in no other.
+    `attached` is False while the session does not exist: the first reset makes it, and `tried` says
+    that one was sent. `superseded` is for good. `seen` is the episode this socket knows of: a step
+    is taken in no other.
     """
 
-    __slots__ = ("anonymous", "attached", "has_held", "held", "lost", "renew_at", "seen", "session_id", "token")
+    __slots__ = (
+        "anonymous",
+        "attached",
+        "held",
+        "lost",
+        "renew_at",
+        "seen",
+        "session_id",
+        "superseded",
+        "token",
+        "tried",
+    )
 
     def __init__(self, session_id: str, *, anonymous: bool, lost: Callable[[MetaGameError], None]) -> None:
         self.session_id = session_id
@@ -30,7 +42,8 @@ class Attachment:
         self.anonymous = anonymous
         self.lost = lost
         self.attached = False
-        self.has_held = False
+        self.superseded = False
+        self.tried = False
         self.held: Held | None = None
         self.seen: str | None = None
         self.renew_at = 0.0
@@ -42,7 +55,7 @@ class Attachment:
 
     def holds(self, held: Held) -> None:
         """Take note of where the session stands."""
-        self.attached = self.has_held = True
+        self.attached = True
         self.held = held
 
     def let_go(self) -> None:

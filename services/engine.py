@@ -21,10 +21,15 @@ from metagame.wire.answers import StateAnswer
 from metagame.wire.requests import ResetRequest, StepRequest, validate_action
 
 from .attachment import Attachment
-from .records import Held, SessionItem, generation_after, held, item, new_session_id, session_hash
+from .records import Held, SessionItem, generation_after, held, item, listed, new_session_id, session_hash
 from .resend import Deadline
 from .store.base import Draft, Origin, Outcome, SessionStore, Word
 from .submission import Submission, read
+
+LEAVE_S = 1.0
+"""What a socket that goes may wait for the store: its lease and TTL do the rest."""
+TRIES = 8
+"""How often a session is made that somebody ends before it can be shown."""
 
 log = structlog.get_logger()
 
@@ -78,10 +83,15 @@ class Engine:
         """A session without an episode, and whether it is new; an existing one stays as it is."""
         name = new_session_id() if session_id is None else check_session_id(session_id)
         draft = Draft(Origin.MADE, generation_after(None), pack(EMPTY, None))
-        outcome = await self._deadline().write(lambda: self.store.make(name, draft))
-        if outcome.word is Word.FULL:
-            raise self._full(outcome)
-        return await self.inspect(name), outcome.word is Word.MADE
+        for _ in range(TRIES):
+            outcome = await self._deadline().write(lambda: self.store.make(name, draft))
+            if outcome.word is Word.FULL:
+                raise self._full(outcome)
+            record = await self._deadline().read(lambda: self.store.inspect(name))
+            if record is not None:
+                return item(name, record), outcome.word is Word.MADE
+        message = "Somebody ends this session as fast as it is made. Send the request again."
+        raise Unavailable(message, retryable=True)
 
     async def inspect(self, session_id: str) -> SessionItem:
         """One session, its TTL left as it is."""
@@ -93,7 +103,7 @@ class Engine:
     async def page(self, cursor: str | None, limit: int) -> tuple[list[SessionItem], str | None]:
         """Some sessions and the cursor to go on with; raises store.base.InvalidCursor."""
         page = await self._deadline().read(lambda: self.store.page(cursor, limit))
-        return [item(session_id, record) for session_id, record in page.sessions], page.next_cursor
+        return [listed(session_id, record) for session_id, record in page.sessions], page.next_cursor
 
     async def end(self, session_id: str) -> None:
         """End a session; one that does not exist is no error."""
@@ -112,7 +122,7 @@ class Engine:
         else:
             attachment = Attachment(session_id, anonymous=False, lost=lost)
             self.active = True
-            await read(self.store, session_id, attachment, self._deadline())
+            await read(self.store, session_id, attachment, self._deadline(), opening=True)
             if attachment.held is not None:
                 attachment.seen = attachment.held.snapshot.episode_id
         self.attachments.add(attachment)
@@ -121,16 +131,17 @@ class Engine:
     async def leave(self, attachment: Attachment, *, closed: bool = False) -> None:
         """End or detach the session of a socket that goes, by a `close` frame or not; once (session rule 13)."""
         self.attachments.discard(attachment)
-        if attachment.held is None:
+        if attachment.held is None and not attachment.tried:
             return
-        origin = attachment.held.origin
-        attachment.let_go()
+        # A reset whose answer was lost may have made the session all the same.
+        origin = attachment.origin if attachment.held is None else attachment.held.origin
         ends = origin is Origin.ANONYMOUS or (closed and origin is Origin.NAMED)
+        attachment.let_go()
+        attachment.tried = False
+        verb = self.store.end if ends else self.store.detach
+        deadline = Deadline(min(LEAVE_S, self._timeout_s), repeatable=True)
         try:
-            if ends:
-                await self._deadline().write(lambda: self.store.end(attachment.session_id, attachment.token))
-            else:
-                await self._deadline().write(lambda: self.store.detach(attachment.session_id, attachment.token))
+            await deadline.write(lambda: verb(attachment.session_id, attachment.token))
         except Unavailable:
             log.warning("socket left without the store", session=session_hash(attachment.session_id))
             return  # the lease or the TTL ends what could not be ended here

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -17,8 +19,10 @@ from typing import Any, Protocol
 
 import structlog
 
-SERVER_SHARE = 0.5
+SERVER_SHARE = 0.25
 """The part of the drain's time left to the server itself, for HTTP requests still in flight."""
+EXIT_S = 0.1
+"""How long before the end of the drain's time a worker goes whatever is left."""
 
 log = structlog.get_logger()
 
@@ -77,7 +81,14 @@ class Lifecycle:
         server = getattr(server_stop, "__self__", None)
         for listener in getattr(server, "servers", []):
             listener.close()
+        asyncio.get_running_loop().call_later(max(0.0, self._drain_timeout_s - EXIT_S), self._go)
         self._drain = asyncio.create_task(self._drain_then(server_stop))
+
+    def _go(self) -> None:
+        """Leave at the deadline: a worker holds nothing that cannot be lost."""
+        log.warning("worker leaves at its deadline", sockets_left=len(self.sockets))
+        sys.stderr.flush()
+        os._exit(0)
 
     async def _drain_then(self, server_stop: Callable[[int, FrameType | None], Any]) -> None:
         named = [socket for socket in self.sockets if not socket.anonymous]

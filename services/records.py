@@ -9,6 +9,7 @@ from hashlib import blake2b
 
 from metagame.core.codec import unpack_snapshot
 from metagame.core.session import Snapshot
+from metagame.errors import Unavailable
 
 from .store.base import GENERATION_BYTES, Origin, Record
 
@@ -26,14 +27,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class SessionItem:
-    """A session as `GET /sessions` shows it."""
+    """A session as `GET /sessions` shows it; what this release cannot read of it is None."""
 
     session_id: str
     episode_id: str | None
-    step_count: int
-    generation: int
-    attached: bool
-    expires_in_s: float
+    step_count: int | None
+    generation: int | None
+    attached: bool | None
+    expires_in_s: float | None
 
 
 def held(record: Record) -> Held:
@@ -52,6 +53,16 @@ def item(session_id: str, record: Record) -> SessionItem:
         attached=record.attached,
         expires_in_s=round((record.expires_in_ms or 0) / 1000, 3),
     )
+
+
+def listed(session_id: str, record: Record | None) -> SessionItem:
+    """The record in a list, which one of a newer release's format (None: of its layout) does not break."""
+    try:
+        if record is not None:
+            return item(session_id, record)
+    except Unavailable:
+        pass
+    return SessionItem(session_id, None, None, None, None, None)
 
 
 def counter(generation: bytes) -> int:

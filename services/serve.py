@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import sys
@@ -9,8 +10,7 @@ import sys
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from .lifecycle import SERVER_SHARE
-from .settings import Settings
+from .settings import PREFIX, Settings, SettingsError
 from .surfaces.lingering import LingeringProtocol
 
 KEEPALIVE_IDLE_S = 60
@@ -21,7 +21,7 @@ KEPT_ALIVE_S = 75
 
 
 def serve(settings: Settings, app: str) -> int:
-    """Serve the app (an import string) until a signal; returns an exit code."""
+    """Serve the app (an import string) until a signal; returns an exit code, or raises SettingsError."""
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -38,10 +38,9 @@ def serve(settings: Settings, app: str) -> int:
         server_header=False,
         log_level="warning",
         timeout_keep_alive=KEPT_ALIVE_S,
-        timeout_graceful_shutdown=max(1, int(SERVER_SHARE * settings.drain_timeout_s)),
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s) + 1,  # the lifecycle's own deadline comes first
     )
-    listener = config.bind_socket()
-    keep_alive(listener)
+    listener = listen(settings)
     host, port = listener.getsockname()[:2]
     print(f"metagame: serving on http://{host}:{port}  (docs at /docs, Ctrl-C stops)", flush=True)  # noqa: T201 - the command's output
     if settings.workers > 1:
@@ -52,6 +51,24 @@ def serve(settings: Settings, app: str) -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket; raises SettingsError where the address cannot be had."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as wrong:
+        listener.close()
+        message = (
+            f"cannot listen on {settings.host} port {settings.port}: {wrong.strerror}."
+            f" Choose others by --host and --port, or {PREFIX}HOST and {PREFIX}PORT."
+        )
+        raise SettingsError(message) from None
+    listener.set_inheritable(True)
+    keep_alive(listener)
+    return listener
 
 
 def keep_alive(listener: socket.socket) -> None:

@@ -29,21 +29,26 @@ log = structlog.get_logger()
 
 
 async def read(
-    store: SessionStore, session_id: str, attachment: Attachment | None, deadline: Deadline
+    store: SessionStore, session_id: str, attachment: Attachment | None, deadline: Deadline, *, opening: bool = False
 ) -> Record | None:
     """The record from the store; a socket that is not attached yet is attached by this.
 
-    Raises SessionTakenOver where the attachment is no longer the session's.
+    Only at its opening does a socket take a session over: later, whoever has it is newer or came
+    first. Raises SessionTakenOver where the attachment is not the session's.
     """
+    if attachment is not None and attachment.superseded:
+        raise taken_over()
     record = await deadline.read(lambda: store.load(session_id))
     if attachment is None:
         return record
     if record is not None and record.attachment != attachment.token:
-        # One that held the session before it was ended and made again is older than who holds it now.
-        if attachment.attached or (attachment.has_held and record.attachment):
+        if attachment.attached:
             raise taken_over()
         held(record)  # what this release cannot read it takes from nobody
-        record = await deadline.read(lambda: store.attach(session_id, attachment.token))
+        token = attachment.token
+        record = await deadline.read(lambda: store.attach(session_id, token, unless_owned=not opening))
+        if record is not None and record.attachment != token:
+            raise taken_over()
     if record is None:
         attachment.let_go()
     else:
@@ -106,6 +111,8 @@ class Submission:
         self._command = command
         self._key = _key(request)
         self._named = request.request_id is not None
+        if self._attachment is not None and self._attachment.superseded:
+            raise taken_over()
         for _ in range(ROUNDS):
             if self._base is None and not self._fresh:
                 replayed = await self._learn()
@@ -154,6 +161,8 @@ class Submission:
     async def _write(self, generation: bytes, entry: bytes, body: bytes) -> Outcome:
         token = b"" if self._attachment is None else self._attachment.token
         if self._base is None:
+            if self._attachment is not None:
+                self._attachment.tried = True
             draft = Draft(self._origin(), generation, body, entry, token)
             return await self._deadline.write(lambda: self._store.make(self._session_id, draft))
         commit = Commit(entry, self._base.generation, generation, body, token)

@@ -14,11 +14,13 @@ import structlog
 
 from .attachment import Attachment
 from .engine import Engine
+from .records import Held
 from .store.base import StoreUnavailable, UnreadableRecord, Word
 from .submission import taken_over
 
 RENEW_S = 8.0
 SWEEP_S = 4.0
+WATCH_S = 1.0
 BATCH = 256
 
 log = structlog.get_logger()
@@ -31,6 +33,7 @@ class Upkeep:
     def __init__(self, engine: Engine, *, session_ttl_s: float) -> None:
         self._engine = engine
         self._renew_s = min(RENEW_S, session_ttl_s / 3)
+        self._store_is_there = True
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -39,6 +42,7 @@ class Upkeep:
             asyncio.create_task(self._every(self._renew_s / 8, self._renew)),
             asyncio.create_task(self._every(SWEEP_S, self._sweep)),
             asyncio.create_task(self._every(self._renew_s, self._keep)),
+            asyncio.create_task(self._every(WATCH_S, self._watch)),
         ]
 
     async def stop(self) -> None:
@@ -59,20 +63,39 @@ class Upkeep:
         now = asyncio.get_running_loop().time()
         due = [one for one in self._engine.attachments if one.attached and one.renew_at <= now]
         for start in range(0, len(due), BATCH):
-            batch = due[start : start + BATCH]
-            words = await self._engine.store.renew([(one.session_id, one.token) for one in batch])
-            for attachment, word in zip(batch, words, strict=True):
-                self._note(attachment, word, now)
+            batch = [(one, one.held) for one in due[start : start + BATCH]]
+            words = await self._engine.store.renew([(one.session_id, one.token) for one, _ in batch])
+            for (attachment, base), word in zip(batch, words, strict=True):
+                self._note(attachment, base, word, now)
 
-    def _note(self, attachment: Attachment, word: Word, now: float) -> None:
+    def _note(self, attachment: Attachment, base: Held | None, word: Word | None, now: float) -> None:
+        """What a renewal found; None, no answer, is asked again at the next round."""
         if word is Word.RENEWED:
             # A few renewals may be missed before the lease lapses; the spread keeps them from bunching.
             attachment.renew_at = now + self._renew_s * _jitter.uniform(0.6, 0.85)
-        elif word is Word.GONE:
+        elif word is Word.GONE and attachment.held is base:  # else its own reset has made it anew
             attachment.let_go()
-        elif attachment in self._engine.attachments:
-            attachment.let_go()
+        elif word is Word.SUPERSEDED and attachment in self._engine.attachments:
+            attachment.superseded = True
+            self._engine.attachments.discard(attachment)
             attachment.lost(taken_over())
+
+    async def _watch(self) -> None:
+        """Log when the store goes and when it is back; whoever asks meanwhile is told by its error."""
+        try:
+            await self._engine.store.ping()
+        except StoreUnavailable as away:
+            if self._store_is_there:
+                log.warning(
+                    "the session store cannot be reached",
+                    reason=str(away),
+                    remedy="check METAGAME_REDIS_URL and that Redis runs; requests are answered 503 until it is back",
+                )
+            self._store_is_there = False
+        else:
+            if not self._store_is_there:
+                log.info("the session store is back")
+            self._store_is_there = True
 
     async def _sweep(self) -> None:
         freed = await self._engine.store.sweep()

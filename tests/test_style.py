@@ -12,6 +12,22 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("errors", "models", "games", "core", "wire", "client", "cli")
 """Inside `metagame` each may import only those before it; `_version` is anybody's."""
+SERVICES = (
+    "settings",
+    "store",
+    "records",
+    "attachment",
+    "resend",
+    "submission",
+    "engine",
+    "lifecycle",
+    "surfaces",
+    "upkeep",
+    "logs",
+    "serve",
+    "app",
+)
+"""Inside `services` each may import only those before it; the README lists them from the other end."""
 SOURCES = sorted(path for top in ("metagame", "meta_game", "services", "bench") for path in (ROOT / top).rglob("*.py"))
 
 
@@ -59,6 +75,24 @@ def test_imports_go_one_way(path: Path) -> None:
             for name in imported
             if name.split(".")[:1] == ["metagame"] and name.split(".")[1:2] and name.split(".")[1] in above
         }
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "services").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_imports_inside_services_go_down(path: Path) -> None:
+    inside = path.relative_to(ROOT / "services").with_suffix("").parts
+    if inside == ("__init__",):
+        return
+    above = SERVICES[SERVICES.index(inside[0]) + 1 :]
+    siblings = {
+        (node.module or alias.name).split(".")[0]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level == len(inside)
+        for alias in node.names
+    }
+    assert siblings <= {*SERVICES, *inside}
+    assert not siblings & set(above)
 
 
 def test_no_path_of_a_machine_is_in_the_tree() -> None:

@@ -33,11 +33,12 @@ _ITEM: Schema = {
     "properties": {
         "session_id": _ID,
         "episode_id": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-        "step_count": {"type": "integer", "minimum": 0},
-        "generation": {"type": "integer", "minimum": 1},
-        "attached": {"type": "boolean"},
-        "expires_in_s": {"type": "number"},
+        "step_count": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]},
+        "generation": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
+        "attached": {"anyOf": [{"type": "boolean"}, {"type": "null"}]},
+        "expires_in_s": {"anyOf": [{"type": "number"}, {"type": "null"}]},
     },
+    "description": "What a newer release wrote and this one cannot read is null",
 }
 _PAGE: Schema = {
     "type": "object",

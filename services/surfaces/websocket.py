@@ -31,6 +31,8 @@ from ..engine import Engine
 from ..lifecycle import Lifecycle
 from .naming import named_session
 
+LOOKS = 3
+"""Turns of the event loop in which a disconnect that has arrived is seen."""
 NORMAL = 1000
 DRAINING = 1012
 
@@ -55,16 +57,23 @@ class WebSocketSurface:
         if message["type"] != "websocket.connect":
             return
         socket = Socket(self._engine, receive, send, self._max_frame_bytes)
+        try:
+            if await socket.is_gone():
+                return  # a worker that slept takes no session for a client that has left
+            await self._open(socket, scope)
+        finally:
+            socket.forget()
+
+    async def _open(self, socket: Socket, scope: Message) -> None:
         if self._lifecycle.draining:
-            await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": DRAINING})
+            await socket.refuse(None, DRAINING)
             return
         try:
             session_id = named_session(HTTPConnection(scope))
             # Attached before the handshake is answered: who sees the socket open has the session.
             attachment = await self._engine.open(session_id, socket.lost)
         except MetaGameError as error:
-            await socket.refuse(error)
+            await socket.refuse(error, NORMAL)
             return
         self._lifecycle.enter(socket)
         try:
@@ -86,19 +95,34 @@ class Socket:
         self._busy = False
         self._close_code: int | None = None
         self._farewell: asyncio.Task[None] | None = None
+        self._first: asyncio.Future[Message] | None = None
 
-    async def refuse(self, error: MetaGameError) -> None:
-        """Tell why the socket cannot be opened, as OpenEnv does: accepted, one frame, closed."""
+    async def is_gone(self) -> bool:
+        """Whether the client left while its handshake waited for this worker."""
+        self._first = asyncio.ensure_future(self._receive())
+        for _ in range(LOOKS):
+            await asyncio.sleep(0)
+        return self._first.done() and self._first.result()["type"] == "websocket.disconnect"
+
+    def forget(self) -> None:
+        """Wait for no frame any more."""
+        if self._first is not None:
+            self._first.cancel()
+
+    async def refuse(self, error: MetaGameError | None, code: int) -> None:
+        """Close a socket that cannot be opened, as OpenEnv does: accepted, told why, closed."""
         await self._send({"type": "websocket.accept"})
-        await self._send({"type": "websocket.send", "text": error_frame(error)})
-        await self._send({"type": "websocket.close", "code": NORMAL})
+        if error is not None:
+            await self._send({"type": "websocket.send", "text": error_frame(error)})
+        await self._send({"type": "websocket.close", "code": code})
 
     async def serve(self, attachment: Attachment) -> None:
         """Answer frames until the socket ends."""
         self.anonymous = attachment.anonymous
         await self._send({"type": "websocket.accept"})
         while self._close_code is None:
-            message = await self._receive()
+            message = await (self._first or self._receive())
+            self._first = None
             if message["type"] == "websocket.disconnect" or self._farewell is not None:
                 return  # a frame that crosses the farewell is not carried out
             self._busy = True

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from metagame.errors import CapacityReached
 from metagame.wire.requests import ResetRequest, StepRequest
@@ -35,6 +36,19 @@ async def http(pool: Pool) -> AsyncIterator[httpx.AsyncClient]:
         yield client
         for item in (await client.get("/sessions")).json()["sessions"]:
             await client.delete(f"/sessions/{item['session_id']}")
+        # A socket that a test dropped may still be ending its session.
+        await until_there_is_room(client)
+
+
+async def until_there_is_room(client: httpx.AsyncClient) -> None:
+    """Every place of the pool is free."""
+    names = [f"room-{number}" for number in range(PLACES)]
+    async with asyncio.timeout(LIMIT_S):
+        for name in names:
+            while (await client.post("/sessions", json={"session_id": name})).status_code == 503:  # noqa: ASYNC110 - only asking shows it
+                await asyncio.sleep(0.01)  # the pool tells nobody when a place is free
+    for name in names:
+        await client.delete(f"/sessions/{name}")
 
 
 def from_worker(pool: Pool, number: int) -> Pool:
@@ -127,6 +141,9 @@ async def _admitted(pool: Pool) -> None:
     async with asyncio.timeout(LIMIT_S):
         while True:
             async with await open_socket(pool.url(3), "anonymous", None) as socket:
-                await socket.send('{"type": "state"}')
+                try:
+                    await socket.send('{"type": "state"}')
+                except ConnectionClosed:
+                    continue  # told and closed before it asked
                 if json.loads(await socket.recv())["type"] == "state":
                     return

@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from services.store.base import Commit, Draft, Outcome, Page, Record, SessionStore, StoreUnavailable, Word
@@ -67,13 +68,14 @@ class ScriptedStore:
     async def commit(self, session_id: str, commit: Commit) -> Outcome:
         return await self._play("commit", self.inner.commit, session_id, commit)
 
-    async def attach(self, session_id: str, attachment: bytes) -> Record | None:
-        return await self._play("attach", self.inner.attach, session_id, attachment)
+    async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:
+        attach = partial(self.inner.attach, unless_owned=unless_owned)
+        return await self._play("attach", attach, session_id, attachment)
 
     async def detach(self, session_id: str, attachment: bytes) -> None:
         return await self._play("detach", self.inner.detach, session_id, attachment)
 
-    async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word]:
+    async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
         return await self._play("renew", self.inner.renew, leases)
 
     async def end(self, session_id: str, attachment: bytes = b"") -> bool:

@@ -255,6 +255,7 @@ async def test_inspect_tells_where_a_session_stands_and_whether_a_socket_is_atta
     socket = await Socket(engine).open()
     item = await engine.inspect("s")
     assert (item.attached, item.generation) == (True, 1)
+    assert item.expires_in_s is not None
     assert 0 < item.expires_in_s <= 60
     await socket.leave(closed=False)
     assert not (await engine.inspect("s")).attached

@@ -212,8 +212,11 @@ async def test_a_record_of_the_next_format_is_read_and_written_back_in_the_curre
     assert replace(snapshot, step_count=5).step_count == (await engine.state("s")).step_count
 
 
-async def test_a_page_with_one_unknown_record_is_a_retryable_error(engine: Engine, store: ScriptedStore) -> None:
+async def test_a_page_lists_an_unknown_record_without_what_it_says(engine: Engine, store: ScriptedStore) -> None:
     await with_body(store, b"9...")
-    with pytest.raises(Unavailable) as unknown:
-        await engine.page(None, 10)
-    assert unknown.value.retryable
+    await engine.reset("known", reset())
+    items, _ = await engine.page(None, 10)
+    shown = {item.session_id: item for item in items}
+    assert shown.pop("known").step_count == 0
+    [unknown] = shown.values()
+    assert (unknown.episode_id, unknown.step_count, unknown.generation) == (None, None, None)

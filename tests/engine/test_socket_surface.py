@@ -72,6 +72,16 @@ async def test_a_socket_that_is_seen_to_close_has_ended_its_session(engine: Engi
     assert not engine.attachments
 
 
+async def test_a_handshake_whose_client_has_left_takes_the_session_from_nobody(engine: Engine) -> None:
+    owner = await AsgiSocket(engine, lifecycle()).opened()
+    await owner.ask(RESET)
+    ghost = AsgiSocket(engine, lifecycle())
+    await ghost.drop()
+    assert ghost.sent.empty()
+    assert (await owner.ask(STEP))["data"]["reward"] == 0.3
+    await owner.drop()
+
+
 async def test_a_drain_closes_behind_an_answer_that_is_an_error(engine_of: EngineOf, store: ScriptedStore) -> None:
     leaving = lifecycle()
     socket = await AsgiSocket(engine_of(timeout_s=SHORT_S), leaving).opened()

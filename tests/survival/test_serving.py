@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.redis_servers import RedisServer
 from tests.servers import ROOT
+from tests.survival.conftest import Pool
 from tests.survival.load import Load
 from tests.survival.workers import Worker, http, until
 
@@ -76,6 +78,35 @@ def test_a_wrong_setting_stops_the_start_and_is_named(settings: dict[str, str], 
     assert named in done.stderr
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stderr
+
+
+def test_a_port_in_use_stops_the_start_and_says_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("METAGAME_")}
+        done = subprocess.run(
+            [sys.executable, "-m", "services.app"],
+            cwd=ROOT,
+            env=clean | {"METAGAME_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"port {port}" in done.stderr
+    assert "METAGAME_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_the_log_says_when_redis_goes_and_when_it_is_back(pool: Pool) -> None:
+    worker = pool.workers[0]
+    pool.redis.stop()
+    try:
+        await until(lambda: "the session store cannot be reached" in worker.server.log, "the warning")
+    finally:
+        pool.redis.start()
+    await until(lambda: "the session store is back" in worker.server.log, "the all-clear")
 
 
 async def test_a_password_that_redis_refuses_is_not_shown(durable_redis: RedisServer) -> None:

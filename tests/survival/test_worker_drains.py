@@ -67,6 +67,20 @@ async def test_a_step_in_the_works_is_answered_before_its_socket_is_closed(fault
     await faulty.worker.exit_code()
 
 
+async def test_a_worker_whose_redis_hangs_leaves_in_time_all_the_same(pool: Pool, session_id: str) -> None:
+    leaving = pool.workers[0]
+    async with Socket(leaving, session_id) as named, Socket(leaving) as anonymous:
+        await named.reset()
+        await anonymous.reset()
+        with pool.redis.asleep():
+            await named.send("step", {"message": "abc"})
+            asked = monotonic()
+            leaving.send(signal.SIGTERM)
+            assert await leaving.exit_code() == 0
+            assert monotonic() - asked < DRAIN_S + SLACK_S
+    assert "Traceback" not in leaving.server.log
+
+
 async def test_an_http_request_in_the_works_is_answered(faulty: Faulty, session_id: str) -> None:
     async with http(faulty.worker) as client:
         await client.post(f"/sessions/{session_id}/reset")
