@@ -14,7 +14,7 @@ from metagame._version import __version__
 
 DONE, CHECK_FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
-_EXTRA = 'pip install "openenv-metagame[server]"'
+_EXTRA = 'pip install "openenv-metagame[server]", or in a checkout: pip install ".[server]"'
 
 
 def main(arguments: list[str] | None = None) -> None:

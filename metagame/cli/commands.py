@@ -80,7 +80,9 @@ def demo(
         raise typer.Exit(USAGE)
     from metagame.cli import demo as running  # noqa: PLC0415 - `serve` and `--help` need none of it
 
-    # A SIGTERM ends the demo just as Ctrl-C does: through every `finally`, so that no child stays.
+    # A SIGTERM ends the demo just as Ctrl-C does: through every `finally`, so that no child stays. In the
+    # background of a script Ctrl-C's signal is ignored from the start, so its handler is set as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     plan = running.Plan(episodes, steps, as_json)
     try:

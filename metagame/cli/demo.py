@@ -13,15 +13,20 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import httpx
 from rich.console import Console
 
 from metagame.cli import CHECK_FAILED, DONE, UNREACHABLE, USAGE, episodes, processes, report
 from metagame.cli.balancer import Balancer
+from metagame.client.http import HttpTransport
+from metagame.client.transport import Address, ConnectionLost, parse_base_url
+from metagame.errors import InvalidRequest, MetaGameError, SessionLost
+from metagame.wire.requests import StateRequest
 
 SCHEMA_VERSION = 1
-_HEALTH_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 10.0
+"""Longer than a server waits for its store."""
 _NO_REDIS = "--crash needs redis-server on this machine: apt-get install redis-server, or brew install redis"
 
 
@@ -60,7 +65,7 @@ def crash_demo(plan: Plan) -> int:
             workers = [started.enter_context(processes.worker(f"worker-{n}", folder, redis_url)) for n in (1, 2)]
         except processes.StartFailed as failed:
             return _fail(plan, UNREACHABLE, f"A server did not start:\n{failed}")
-        console.print("Two workers and a Redis run; a TCP balancer in this process leads to either worker.")
+        console.print("Two workers and a Redis run; a TCP balancer here leads to either worker.")
         found = asyncio.run(_run_and_kill(workers, plan, console))
     rows = [
         ("sockets dropped by the kill", f"{found.dropped}"),
@@ -72,14 +77,23 @@ def crash_demo(plan: Plan) -> int:
     _show(plan, console, found, rows, passed=passed)
     if found.dropped == 0:
         console.print("The kill dropped no socket, so this run shows nothing. Try more --steps.", style="red")
+    if passed:
+        report.print_next_steps(console)
     return DONE if passed else CHECK_FAILED
 
 
 def _on(base_url: str, plan: Plan, console: Console, *, own: bool = False) -> int:
     try:
-        httpx.get(f"{base_url}/health", timeout=_HEALTH_TIMEOUT_S).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return _fail(plan, UNREACHABLE, f"No server answers at {base_url}: {error}")
+        address, _ = parse_base_url(base_url)
+    except InvalidRequest as wrong:
+        return _fail(plan, USAGE, str(wrong))
+    try:
+        asyncio.run(_ask_for_nothing(address))
+    except ConnectionLost as lost:
+        message = f"No server answers at {address.http}: {lost}. `metagame serve` starts one on port 8000."
+        return _fail(plan, UNREACHABLE, message)
+    except MetaGameError as error:
+        return _fail(plan, UNREACHABLE, f"{address.http} is not fit for a run. {error}")
     found = asyncio.run(_run(base_url, plan, console))
     passed = not found.errors
     _show(plan, console, found, [], passed=passed)
@@ -88,9 +102,20 @@ def _on(base_url: str, plan: Plan, console: Console, *, own: bool = False) -> in
     return DONE if passed else CHECK_FAILED
 
 
+async def _ask_for_nothing(address: Address) -> None:
+    """Ask after a session that is not there: whoever answers so has a game and its store at hand."""
+    transport = HttpTransport(address, connect_timeout_s=_ANSWER_TIMEOUT_S, message_timeout_s=_ANSWER_TIMEOUT_S)
+    try:
+        await transport.exchange(uuid4().hex, StateRequest())
+    except SessionLost:
+        return
+    finally:
+        await transport.close()
+
+
 async def _run(base_url: str, plan: Plan, console: Console) -> episodes.Report:
     progress = episodes.Progress(plan.episodes * plan.steps)
-    console.print(f"{plan.episodes} episodes of {plan.steps} steps at once on {base_url}", highlight=False)
+    console.print(f"{_size(plan)} at once on {base_url}", highlight=False)
     async with report.shown(progress, console):
         return await episodes.run(base_url, episodes=plan.episodes, steps=plan.steps, progress=progress)
 
@@ -106,11 +131,16 @@ async def _run_and_kill(workers: list[processes.Child], plan: Plan, console: Con
     async with Balancer([worker.port for worker in workers]).listening() as base_url:
         killer = asyncio.ensure_future(kill_one_half_way())
         try:
-            console.print(f"{plan.episodes} episodes of {plan.steps} steps at once", highlight=False)
+            console.print(f"{_size(plan)} at once", highlight=False)
             async with report.shown(progress, console):
                 return await episodes.run(base_url, episodes=plan.episodes, steps=plan.steps, progress=progress)
         finally:
             killer.cancel()
+
+
+def _size(plan: Plan) -> str:
+    counts = ((plan.episodes, "episode"), (plan.steps, "step"))
+    return " of ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
 
 
 def _show(
@@ -153,4 +183,5 @@ def _print_json(fields: dict[str, Any]) -> None:
 
 
 def _console(plan: Plan) -> Console:
-    return Console(quiet=plan.as_json, soft_wrap=True)
+    # A terminal breaks long lines anywhere, so they are broken between words; a pipe gets them whole.
+    return Console(quiet=plan.as_json, soft_wrap=not sys.stdout.isatty())

@@ -72,9 +72,13 @@ def print_table(console: Console, title: str, rows: list[tuple[str, str]]) -> No
 def print_next_steps(console: Console) -> None:
     """How to go on, with the command as it can be typed here."""
     command = _this_command()
-    console.print(f"\nGo on:  {command} serve            a server on http://127.0.0.1:8000", highlight=False)
-    console.print(f"        {command} demo --url URL   the same episodes on any server", highlight=False)
-    console.print(f"        {command} demo --crash     kill a worker half way, and lose nothing", highlight=False)
+    console.print("\nGo on:")
+    for arguments, what in (
+        ("serve", "a server on http://127.0.0.1:8000"),
+        ("demo --url URL", "the same episodes on any server"),
+        ("demo --crash", "kill a worker, and lose nothing"),
+    ):
+        console.print(f"  {command} {arguments:<14}  {what}", highlight=False)
 
 
 def _this_command() -> str:
