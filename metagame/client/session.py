@@ -217,6 +217,7 @@ class Session:
             else:
                 self._reached, self._away = True, False
                 return answer
+            self._away = not isinstance(failed.last, CapacityReached)
             wait_s = max(failed.retry_after_s, _jitter.uniform(0, pause_s))
             if clock() + wait_s + needs_s >= until:
                 raise self._gave_up(request, failed) from None
@@ -242,7 +243,6 @@ class Session:
                 " or pass capacity_wait_s= to wait for a place."
             )
             return CapacityReached(message, **last.fields)
-        self._away = True
         if said is not None and last is said:
             message = f"{said.message} {self._server} gave no other answer to this {verb} in {self._deadline_s:g} s."
         else:

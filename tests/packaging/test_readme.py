@@ -1,5 +1,6 @@
 """The README is true: its code runs as it stands, and its tables are the code's own."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from metagame import AsyncMetaGameEnv, MetaGameEnv
 from metagame.errors import TABLE
 from services.settings import Settings
 from tests.survival.stock import interpreter
@@ -91,6 +93,29 @@ def test_the_error_table_is_the_error_table() -> None:
         for kind, row in TABLE.items()
     ]
     assert _rows("| error | reason | frame code | HTTP | closes with | what |") == rows
+
+
+def test_the_argument_table_is_the_clients_constructor() -> None:
+    taken = inspect.signature(AsyncMetaGameEnv).parameters
+    assert inspect.signature(MetaGameEnv).parameters.keys() == taken.keys()
+    shown = dict(
+        re.findall(r"^\| `(\w+)` \| (.+?) \|", "\n".join(_rows("| argument | default | what |")), re.MULTILINE)
+    )
+    # Named for OpenEnv's sake, and of use to few.
+    rare = {"max_message_size_mb", "websocket_ping_interval_s", "websocket_ping_timeout_s"}
+    assert shown.keys() == taken.keys() - rare
+    words = {"session_id": "its own", "headers": "none", "transport": '`"websocket"`'}
+    assert shown == {
+        name: words.get(name, f"`{default:g}`" if type(default := taken[name].default) is float else f"`{default}`")
+        for name in shown
+    }
+
+
+def test_every_module_of_the_server_is_in_the_layout() -> None:
+    [picture] = [code for language, code in BLOCKS if language == "text"]
+    listed = re.findall(r"^  (\S+)", picture.split("services/")[1].split("bench/")[0], re.MULTILINE)
+    modules = {f"{path.name}{'/' if path.is_dir() else ''}" for path in (ROOT / "services").glob("[a-z]*")}
+    assert set(listed) == modules - {"py.typed"}
 
 
 def test_the_layout_is_as_shown() -> None:
