@@ -117,6 +117,7 @@ def test_a_base_install_names_the_extra_that_the_command_needs(wheel: Path, tmp_
         done = subprocess.run([python.parent / command], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (2, "")
         assert 'pip install "openenv-metagame[server]"' in done.stderr
+        assert 'in a checkout: pip install ".[server]"' in done.stderr
 
 
 def _run(command: list[str], cwd: Path) -> str:
