@@ -8,9 +8,10 @@ has come. So `make` reserves before it creates, and holds the place again after:
 or an examination of the same id took the place in between, `make` finds out and no record
 is left without a place.
 
-Odd scores are marks of an `end` that may be about to delete the record. A marked entry whose
-record is seen alive is put beyond doubt for as long as a reservation only: were it for the
-record's whole TTL, the `end` would find its fence gone and leave the place taken that long.
+Odd scores are marks of an `end` that may be about to delete the record. While a mark is
+younger than a reservation, its entry is left alone though the record is seen alive: the `end`
+would find its fence gone. An older mark is of an `end` that died; its entry is put beyond
+doubt for as long as a reservation only, in case that `end` was merely slow.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ class Places:
         """Remove the place if its score is still this one."""
         command = scripts.free(places=self._key, member=session_id, score=score, places_ttl_ms=self._ttl_ms)
         return bool((await self._send(command))[0] == b"freed")
+
+    async def unmark(self, session_id: str, score: bytes) -> None:
+        """Put a marked place, whose record stays, beyond doubt for a while; if its score is still this one."""
+        until_us = (int(score) + int(self._reserved_us)) // 2 * 2
+        await self._send(self._refresh(session_id, score, until_us))
 
     async def make_room(self) -> bool:
         """Examine doubtful places until there is room; whether there is."""
@@ -122,18 +128,13 @@ class Places:
             await self._reap([at for at, is_lapsed in enumerate(lapsed) if is_lapsed], entries, heads, gone)
         settled: list[Any] = []
         for at, (name, score) in enumerate(entries):
+            left_ms = found[2 * at + 1]
             if gone[at]:
                 command = scripts.free(places=self._key, member=name, score=score, places_ttl_ms=self._ttl_ms)
-            elif lapsed[at]:
+            elif lapsed[at] or (_marked(score) and now_us - int(score) < int(self._reserved_us)):
                 continue
             else:
-                command = scripts.refresh(
-                    places=self._key,
-                    member=name,
-                    score=score,
-                    doubtful_us=str(self._doubtful_us(heads[at], found[2 * at + 1], now_us, score)),
-                    places_ttl_ms=self._ttl_ms,
-                )
+                command = self._refresh(name, score, self._doubtful_us(heads[at], left_ms, now_us, score))
             settled.append(self._send(command))
         words: list[bytes | None] = [reply[0] for reply in await asyncio.gather(*settled)]
         return words + [None] * (len(entries) - len(words))
@@ -154,10 +155,19 @@ class Places:
         for at, reply in zip(lapsed, replies, strict=True):
             gone[at] = reply[0] != b"changed"
 
+    def _refresh(self, name: str | bytes, score: bytes, doubtful_us: int) -> scripts.Command:
+        return scripts.refresh(
+            places=self._key, member=name, score=score, doubtful_us=str(doubtful_us), places_ttl_ms=self._ttl_ms
+        )
+
     def _doubtful_us(self, head: bytes, left_ms: int, now_us: int, score: bytes) -> int:
         """When the record may be gone: a marked one soon, an anonymous one's lease, any other's TTL. Even."""
-        if int(score) % 2:
+        if _marked(score):
             return (now_us + int(self._reserved_us)) // 2 * 2
         if head[:2] == b"1a":
             return int(head[18:31]) * 1000
         return (now_us + (left_ms if left_ms >= 0 else self._session_ttl_ms) * 1000) // 2 * 2
+
+
+def _marked(score: bytes) -> bool:
+    return int(score) % 2 == 1

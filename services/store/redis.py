@@ -162,11 +162,12 @@ class RedisStore:
         score = await self._places.mark(session_id)
         reply = await self._batcher.send(scripts.end(record=key, attachment=attachment))
         _check_readable(reply)
-        if reply[0] == b"superseded":  # between the look and the stroke
-            await self._places.reserve(session_id)
-        elif score is not None:
-            await self._places.free(session_id, score)
-        return bool(reply[0] == b"ended")
+        ended = bool(reply[0] == b"ended")
+        if ended or (reply[0] == b"gone" and score is not None):
+            await self._vacate(session_id, key, score)
+        elif score is not None:  # superseded between the look and the stroke
+            await self._places.unmark(session_id, score)
+        return ended
 
     async def page(self, cursor: str | None, limit: int) -> Page:
         """Up to `limit` places after the cursor, those with a record; see `SessionStore.page`."""
@@ -214,6 +215,19 @@ class RedisStore:
             )
         )
         return _outcome(reply)
+
+    async def _vacate(self, session_id: str, key: str, score: bytes | None) -> None:
+        """Free the place of a record that is gone, unless somebody makes it anew.
+
+        The mark is gone where a `make` that found the old record has held the place meanwhile.
+        """
+        while score is None or not await self._places.free(session_id, score):
+            score = await self._places.mark(session_id)
+            if score is None:
+                return
+            if await self._batcher.send(scripts.Command(key, ("EXISTS", key))):
+                await self._places.unmark(session_id, score)
+                return
 
     async def _owns(self, key: str, attachment: bytes) -> bool:
         """Whether the attachment is the record's; so that a mere look lowers no score."""

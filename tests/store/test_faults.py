@@ -315,6 +315,51 @@ async def test_a_place_taken_away_while_its_record_came_is_taken_again_or_the_re
             await store.end(name)
 
 
+@pytest.mark.parametrize("between", ["refused maker", "sweep", "maker of the same id"])
+async def test_an_ended_session_s_place_is_free_at_once_whoever_looked_at_it_meanwhile(
+    shared_backend: Backend, between: str
+) -> None:
+    store = shared_backend.redis_store(max_sessions=1, reserved_ms=60_000)
+    other = shared_backend.redis_store(max_sessions=1, reserved_ms=60_000)
+    await store.make("s", draft())
+    score = await store._places.mark("s")  # an end, slowly
+    match between:
+        case "refused maker":
+            assert await other.make("t", draft()) == Outcome(Word.FULL, active=1)
+        case "sweep":
+            assert await other.sweep() == 0
+        case _:
+            assert (await other.make("s", draft(draw=1))).word is Word.STALE
+    key = record_key("metagame", "s")
+    await store._batcher.send(scripts.end(record=key, attachment=b""))
+    await store._vacate("s", key, score)
+    assert await other._places.reserve("t") is None
+
+
+async def test_an_end_leaves_the_place_of_a_session_made_anew(shared_backend: Backend) -> None:
+    store = shared_backend.redis_store(max_sessions=1, reserved_ms=60_000)
+    await store.make("s", draft())
+    score = await store._places.mark("s")
+    key = record_key("metagame", "s")
+    await store._batcher.send(scripts.end(record=key, attachment=b""))
+    assert (await store.make("s", draft(draw=1))).word is Word.MADE
+    await store._vacate("s", key, score)
+    assert await store.make("t", draft()) == Outcome(Word.FULL, active=1)
+    assert await store.load("s") is not None
+
+
+async def test_an_end_beside_refused_makers_leaves_room_for_the_next_make(shared_backend: Backend) -> None:
+    store, rival, third = [shared_backend.redis_store(max_sessions=1, reserved_ms=60_000) for _ in range(3)]
+    for turn in range(20):
+        assert (await store.make(f"s{turn}", draft())).word is Word.MADE
+        looking = [one._places.make_room() for one in (rival, third) * 3]
+        held = [one.make(f"s{turn}", draft("again")) for one in (rival, third)]
+        await asyncio.gather(store.end(f"s{turn}"), *looking, *held)
+        await store.end(f"s{turn}")
+        assert (await rival.make("next", draft())).word is Word.MADE
+        assert await rival.end("next")
+
+
 async def test_a_score_alone_frees_no_place(shared_backend: Backend) -> None:
     store = shared_backend.redis_store(max_sessions=1)
     await store.make("a", draft())

@@ -1,5 +1,6 @@
 -- Make a place doubtful now, before its record is deleted; the new score fences its removal.
--- An odd score is a mark; every other score is even.
+-- An odd score is a mark; every other score is even. A mark that is there is shared: two ends
+-- of one session that marked in turn would each find the other's in place of their own, for ever.
 -- KEYS: places
 -- ARGV: member, places_ttl_ms
 -- OUT:  {absent} {marked, score}
@@ -8,10 +9,13 @@ local member, places_ttl_ms = ARGV[1], ARGV[2]
 
 local known = redis.call('ZSCORE', places, member)
 if not known then return {'absent'} end
+if known % 2 == 1 then
+  redis.call('PEXPIRE', places, places_ttl_ms)
+  return {'marked', string.format('%.0f', known)}
+end
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 now_us = now_us - now_us % 2 + 1
-if tonumber(known) == now_us then now_us = now_us + 2 end
 local score = string.format('%.0f', now_us)
 redis.call('ZADD', places, score, member)
 redis.call('PEXPIRE', places, places_ttl_ms)
