@@ -152,7 +152,7 @@ class Batcher:
                 connection = await queue.lane.take()
             except _NO_CONNECTION as error:
                 self._fail(batch, f"no connection: {error}", unknown=False)
-                self._lanes.doubt(queue.lane)
+                self._give_up(queue.lane)
                 return
             try:
                 await self._exchange(queue.lane, connection, batch)
@@ -202,7 +202,7 @@ class Batcher:
                 self._refuse(lane, batch[answered], error)
             self._fail(batch[answered:], f"connection lost: {error}", unknown=True)
             self._fail(unloaded, f"connection lost: {error}", unknown=False)
-            self._lanes.doubt(lane)
+            self._give_up(lane)
             return []
         except BaseException:
             await connection.disconnect(nowait=True)  # unread replies would be taken for the next batch's
@@ -223,6 +223,15 @@ class Batcher:
         for request in requests:
             request.fail(self._unavailable(reason, unknown=unknown))
 
+    def _give_up(self, lane: Lane) -> None:
+        """Fail what waits for a server that does not answer: batch after batch would time out as this one did."""
+        self._lanes.doubt(lane)
+        queue = self._queues.get(lane.name)
+        if queue is not None:
+            self._waiting -= len(queue.waiting)
+            waiting, queue.waiting = queue.waiting, deque()
+            self._fail(waiting, "its server does not answer", unknown=False)
+
     def _unavailable(self, reason: str, *, unknown: bool) -> StoreUnavailable:
         self._contact.lost()
         return StoreUnavailable(reason, unknown=unknown)
@@ -236,7 +245,7 @@ class Batcher:
         reason = "no node serves this key"
         try:
             await self._lanes.learn()
-        except _NO_CONNECTION as error:
+        except Exception as error:  # noqa: BLE001 - whatever broke, no caller may hang
             reason = f"no connection: {error}"
         self._routing = None
         requests, self._unrouted = self._unrouted, []

@@ -12,6 +12,7 @@ from redis import Redis
 
 from services.store import scripts
 from services.store.base import LEASE_MS, Origin, Outcome, StoreUnavailable, UnreadableRecord, Word
+from services.store.batch import MAX_COMMANDS
 from services.store.connect import open_client
 from services.store.keys import places_key, record_key
 from services.store.redis import RedisStore
@@ -103,6 +104,58 @@ async def test_a_stopped_redis_is_certainly_away_and_back_once_started(own_redis
         assert caught.value.unknown is False
     own_redis.start()
     assert await store.commit("s", step(1)) == Outcome(Word.COMMITTED)
+    await store.close()
+
+
+async def test_what_waits_behind_a_sleeping_redis_fails_with_the_first_batch(own_redis: RedisServer) -> None:
+    store = store_at(own_redis.url, timeout_s=1.5)
+    await store.make("s", draft())
+    with own_redis.asleep():
+        began = asyncio.get_running_loop().time()
+        waiting = [store.load("s") for _ in range(20 * MAX_COMMANDS)]
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert asyncio.get_running_loop().time() - began < 10 * 0.5  # one attempt, not a batch after the other
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    assert {answer.unknown for answer in answers if isinstance(answer, StoreUnavailable)} == {True, False}
+    await until(lambda: _answers(store))
+    await store.close()
+
+
+async def _answers(store: RedisStore) -> bool:
+    try:
+        return await store.load("s") is not None
+    except StoreUnavailable:
+        return False
+
+
+async def test_a_redis_out_of_memory_still_renews_detaches_and_ends(redis_at: RedisServer) -> None:
+    store = store_at(redis_at.url, ttl_ms=60_000, max_sessions=2)
+    await store.make("s", draft(attachment=ONE))
+    await store.make("t", draft(attachment=ONE))
+    with redis_at.client() as client:
+        client.pexpire(record_key("metagame", "s"), 30_000)
+        before = await store.inspect("s")
+        client.config_set("maxmemory", "1")
+        try:
+            assert await store.renew([("s", ONE)]) == [Word.RENEWED]
+            renewed = await store.inspect("s")
+            assert before is not None
+            assert renewed is not None
+            assert renewed.lease_until_ms >= before.lease_until_ms
+            assert renewed.expires_in_ms is not None
+            assert renewed.expires_in_ms > 30_000
+            with pytest.raises(StoreUnavailable):
+                await store.commit("s", step(1))
+            await store.detach("s", ONE)
+            detached = await store.inspect("s")
+            assert detached is not None
+            assert (detached.attachment, detached.generation) == (b"", before.generation)
+            assert await store.end("t", ONE)
+            assert await store.end("s")
+            assert client.zcard(PLACES) == 0
+        finally:
+            client.config_set("maxmemory", "0")
+    assert (await store.make("s", draft())).word is Word.MADE
     await store.close()
 
 

@@ -4,6 +4,7 @@
 -- KEYS: places
 -- ARGV: member, places_ttl_ms
 -- OUT:  {absent} {marked, score}
+-- PEXPIRE comes first: after it a Redis out of memory lets through the write that follows, which needs none.
 local places = KEYS[1]
 local member, places_ttl_ms = ARGV[1], ARGV[2]
 
@@ -17,6 +18,6 @@ local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 now_us = now_us - now_us % 2 + 1
 local score = string.format('%.0f', now_us)
-redis.call('ZADD', places, score, member)
 redis.call('PEXPIRE', places, places_ttl_ms)
+redis.call('ZADD', places, score, member)
 return {'marked', score}
