@@ -1,8 +1,8 @@
-"""Snapshot → decide → commit: what every surface asks, and the only caller of the store.
+"""What every surface asks of the pool.
 
-The engine holds no session. It reads a snapshot (or uses the one a socket cached), lets the
-core decide, and commits; when the commit was stale it decides again on the newer snapshot. It
-fills in what is random before the first decision, so that deciding again decides the same.
+The engine holds no session. A reset or step goes its way in submission.py; what is random is filled
+in here, before the first decision, so that deciding again decides the same. Making, listing and
+ending sessions, and what becomes of one when its socket goes, stand here.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Engine:
         return attachment
 
     async def leave(self, attachment: Attachment, *, closed: bool = False) -> None:
-        """End or detach the session of a socket that goes, by a `close` frame or not; once (session rule 13)."""
+        """End or detach the session of a socket that goes, by a `close` frame or not; once."""
         self.attachments.discard(attachment)
         if attachment.held is None and not attachment.tried:
             return

@@ -1,8 +1,8 @@
-"""Where a worker is in its life, and how it leaves (session rule 12).
+"""Where a worker is in its life, and how it leaves.
 
-On SIGTERM it stops accepting, lets what is in flight finish, closes named sockets with 1012 so
-that their clients go on elsewhere, leaves anonymous ones until the deadline, and then hands
-the signal on to the server that it runs in.
+On SIGTERM it stops accepting (under uvicorn), lets what is in flight finish, closes named sockets
+with 1012 so that their clients go on elsewhere, leaves anonymous ones for most of the drain's time,
+and then hands the signal on to the server that it runs in. At the end of that time it is gone.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Deadline:
         return await self._send(send, write=True)
 
     def passed(self) -> Unavailable:
-        """The error for a request that got no answer in time (design: the one idea)."""
+        """The error for a request that got no answer in time."""
         if not self.unknown:
             message = "The session store cannot be reached, and nothing was done. Send the request again in a moment."
             return Unavailable(message, retryable=True)

@@ -1,7 +1,7 @@
 """Every setting of a server, read once and frozen.
 
-A flag beats `METAGAME_X`, which beats OpenEnv's own bare name, which beats the default. What a
-setting does is said where it is used; here stand names, units, bounds and defaults.
+A flag beats `METAGAME_X`, which beats OpenEnv's own bare name, which beats the default. An empty
+variable counts as unset.
 """
 
 from __future__ import annotations
@@ -182,4 +182,4 @@ def _choices(info: Any) -> list[str]:
 def _variable(field: str) -> str:
     """The variable the value came from: the first that is set."""
     choices = _choices(Settings.model_fields[field])
-    return next((name for name in choices if name in os.environ), choices[0])
+    return next((name for name in choices if os.environ.get(name)), choices[0])

@@ -1,7 +1,7 @@
 """One command's way: snapshot → decide → commit, again on a newer snapshot while it is stale.
 
 A submission lives as long as its request and holds what the rounds learn: the snapshot decided
-on, whether that came fresh from the store, and whether a write's outcome is unknown.
+on, and whether that came fresh from the store. How a socket gets its session, `read`, stands here too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a worker does besides answering: renew its sockets' leases, sweep, keep the pool's keys.
+"""What a worker does besides answering: renew leases, sweep, keep the pool's keys, watch the store.
 
 Nothing here is needed for correctness of a step. A worker that stops doing it loses its leases,
 and the others clean up after it.
@@ -56,8 +56,10 @@ class Upkeep:
             await asyncio.sleep(pause_s * _jitter.uniform(0.8, 1.0))
             try:
                 await work()
-            except (StoreUnavailable, UnreadableRecord) as away:
-                log.debug("upkeep without the store", work=work.__name__, reason=type(away).__name__)
+            except (StoreUnavailable, UnreadableRecord):
+                continue  # `_watch` logs that the store is away
+            except Exception:  # a worker that gave up its upkeep would lose its leases without a word
+                log.exception("upkeep failed", work=work.__name__)
 
     async def _renew(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -2,7 +2,7 @@
 
 Its table-drawing libraries come with the `server` extra, so a base install has the command but
 not its parts: it then says what to install. Exit codes, everywhere: 0 done, 1 a check failed,
-2 usage or settings, 3 unreachable.
+2 usage or settings, 3 unreachable, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The requests that a session remembers, so that each happens once (session rule 5).
+"""The requests that a session remembers, so that each happens once.
 
 A request is kept as an entry of 20 bytes, newest first; the newest one's answer is in the body.
 """

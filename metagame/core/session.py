@@ -138,7 +138,7 @@ def refused(refusal: type[MetaGameError]) -> MetaGameError:
 
 
 def check_expected(snapshot: Snapshot | None, expect: Expect | None) -> None:
-    """Raise SessionMoved unless the session stands where the client says (session rule 5)."""
+    """Raise SessionMoved unless the session stands where the client says."""
     if expect is None:
         return
     stands = snapshot or EMPTY

@@ -2,7 +2,7 @@
 
 A store keeps one record a session and one place a session in the pool. It knows neither
 games nor clients: the body is opaque bytes. Every verb is safe to send again with the same
-arguments, which is what the engine does when an answer was lost.
+arguments, which is what resend.py does when an answer was lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RESERVED_MS = 10_000
 
 
 class Origin(Enum):
-    """Who brought a session into being, and so what ends it (session rule 13)."""
+    """Who brought a session into being, and so what ends it."""
 
     ANONYMOUS = "a"
     """A socket without a name: ends with the socket."""

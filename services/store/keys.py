@@ -1,7 +1,7 @@
 """Names of Redis keys, made here and nowhere else.
 
 A session's key carries its id as the hash tag, so that whatever is added to a session later
-lands on the same node of a cluster. Ids have no braces in them (session rule 1).
+lands on the same node of a cluster. Ids have no braces in them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Places in the pool, in Redis: who takes one, and when one is free again (session rule 9).
+"""Places in the pool, in Redis: who takes one, and when one is free again.
 
 A sorted set of session ids; the score is the Redis time, in microseconds, after which the
 entry is doubtful. A score alone never frees a place: a doubtful entry is examined, and goes

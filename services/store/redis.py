@@ -1,6 +1,6 @@
 """Sessions in Redis, for any number of workers: one Redis, one named by Sentinel, or a cluster.
 
-Every verb is one script on one key, except that what takes or frees a place spans two keys:
+What changes a session is one script on its key, except that what takes or frees a place spans two:
 there each step is fenced, and a crash between two of them is healed by examination (places.py).
 """
 

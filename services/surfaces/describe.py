@@ -54,6 +54,7 @@ _PROBLEM: Schema = {
         "code": {"type": "string"},
         "reason": {"type": "string"},
         "retryable": {"type": "boolean"},
+        "request_id": {"type": "string"},
     },
     "required": ["detail", "code"],
 }
@@ -62,14 +63,14 @@ _PROBLEM: Schema = {
 def reset(game: Game, named: list[Schema]) -> Schema:
     """Route arguments of a reset."""
     asks = _asks([*named, _KEY], _inlined(ResetBody), required=False)
-    return _route("Start an episode", {200: _observed(game)}, (400, 409, 413, 422, 503), asks)
+    return _route("Start an episode", {200: _observed(game)}, (400, 409, 413, 422, 500, 503), asks)
 
 
 def step(game: Game, named: list[Schema]) -> Schema:
     """Route arguments of a step."""
     body = _inlined(StepBody)
     body["properties"]["action"] = _inlined(game.action_type)
-    return _route("Take a step", {200: _observed(game)}, (400, 409, 413, 422, 503), _asks([*named, _KEY], body))
+    return _route("Take a step", {200: _observed(game)}, (400, 409, 413, 422, 500, 503), _asks([*named, _KEY], body))
 
 
 def state(named: list[Schema]) -> Schema:

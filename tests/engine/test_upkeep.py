@@ -168,3 +168,14 @@ async def test_upkeep_that_stopped_does_nothing_more(worker: Engine, short: Scri
     short.calls.clear()
     await asyncio.sleep(TTL_S / 2)
     assert short.calls == []
+
+
+async def test_a_bug_in_one_round_is_logged_and_the_next_round_goes_on(
+    engine: Engine, store: ScriptedStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await engine.reset("s", reset())
+    await Socket(engine).open()
+    store.script["renew"].append(RuntimeError("a bug"))
+    async with kept_up(engine):
+        await until(lambda: store.verbs().count("renew") >= 2)
+    assert "upkeep failed" in capsys.readouterr().out

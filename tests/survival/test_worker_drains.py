@@ -81,6 +81,25 @@ async def test_a_worker_whose_redis_hangs_leaves_in_time_all_the_same(pool: Pool
     assert "Traceback" not in leaving.server.log
 
 
+async def test_a_worker_leaves_at_its_deadline_whatever_is_left(pool: Pool) -> None:
+    leaving = pool.workers[0]
+    reader, writer = await asyncio.open_connection("127.0.0.1", leaving.port)
+    try:
+        # A body that never comes: the request is in flight for ever.
+        writer.write(b"POST /reset HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+        await writer.drain()
+        async with http(leaving) as client:  # answered behind it: the worker has read the request
+            await client.get("/health")
+        asked = monotonic()
+        leaving.send(signal.SIGTERM)
+        assert await leaving.exit_code() == 0
+        assert monotonic() - asked < DRAIN_S + SLACK_S
+        assert "worker leaves at its deadline" in leaving.server.log
+        assert await reader.read() == b""
+    finally:
+        writer.close()
+
+
 async def test_an_http_request_in_the_works_is_answered(faulty: Faulty, session_id: str) -> None:
     async with http(faulty.worker) as client:
         await client.post(f"/sessions/{session_id}/reset")
