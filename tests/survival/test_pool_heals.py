@@ -104,6 +104,12 @@ async def sessions(client: httpx.AsyncClient) -> list[str]:
     return [item["session_id"] for item in listed]
 
 
+async def healed(crash: Crash) -> None:
+    """Every place that the crash left behind is free."""
+    left = {*crash.anonymous, "record-goes", "half-made"}
+    await until(lambda: not any(map(crash.has_place, left)), "the places' end", crash.left_s())
+
+
 async def test_a_session_without_its_place_still_works(crash: Crash) -> None:
     async with http(crash.survivor) as client:
         answer = await client.post("/sessions/placeless/step", json={"action": {"message": "abc"}})
@@ -136,6 +142,7 @@ async def test_anonymous_sessions_of_a_dead_worker_end_and_give_up_their_places(
 async def test_a_worker_that_slept_through_the_end_of_an_anonymous_session_makes_no_other_in_its_place(
     crash: Crash,
 ) -> None:
+    await healed(crash)
     crash.sleeping.send(signal.SIGCONT)
     refused = await crash.asleep.ask("step", {"message": "abc"})
     assert refused["code"] == "SESSION_ERROR"
@@ -145,6 +152,7 @@ async def test_a_worker_that_slept_through_the_end_of_an_anonymous_session_makes
 
 
 async def test_every_place_that_became_free_can_be_taken_again(crash: Crash) -> None:
+    await healed(crash)
     with crash.redis.client() as redis:
         taken = redis.zcard(PLACES)
     async with http(crash.survivor) as client:
