@@ -132,7 +132,7 @@ async def test_a_server_that_is_not_there_is_named_with_the_way_to_start_one() -
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        async with AsyncMetaGameEnv(url, deadline_s=0.2) as env:
+        async with AsyncMetaGameEnv(url, deadline_s=3) as env:
             with pytest.raises(Unavailable, match=f"{url}.*connection refused.*metagame serve") as caught:
                 await env.reset()
             assert caught.value.retryable
