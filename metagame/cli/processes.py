@@ -48,10 +48,10 @@ class Child:
 
 
 @contextmanager
-def worker(name: str, folder: Path, redis_url: str | None = None) -> Iterator[Child]:
-    """One server process; on the memory store unless a Redis is given."""
+def worker(name: str, folder: Path, redis_url: str | None = None, **settings: str) -> Iterator[Child]:
+    """One server process; on the memory store unless a Redis is given. `settings` are METAGAME_ variables."""
     ours = {key: value for key, value in os.environ.items() if not _is_setting(key)}
-    settings = {"METAGAME_LOG_FORMAT": "json"} | ({"METAGAME_REDIS_URL": redis_url} if redis_url else {})
+    settings = {"METAGAME_LOG_FORMAT": "json"} | ({"METAGAME_REDIS_URL": redis_url} if redis_url else {}) | settings
     port = free_port()
     command = [sys.executable, "-m", "metagame", "serve", "--host", "127.0.0.1", "--port", str(port)]
     with child(command, port, folder / f"{name}.log", ours | settings) as started:
