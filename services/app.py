@@ -30,6 +30,7 @@ from .store.base import SessionStore
 from .surfaces import problems
 from .surfaces.http import HttpSurface
 from .surfaces.ops import OpsSurface
+from .surfaces.root_path import RootPath
 from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
 
@@ -68,6 +69,8 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
         lifespan=lifespan,
         redoc_url=None,  # its page fetches a logo from elsewhere
     )
+    if settings.root_path is not None:
+        app.add_middleware(RootPath, root_path=settings.root_path)
     problems.install(app)
     OpsSurface(engine, lifecycle).install(app)
     HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes).install(app)

@@ -36,6 +36,7 @@ def serve(settings: Settings, app: str) -> int:
         ws_per_message_deflate=False,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
         log_level="warning",
         timeout_keep_alive=KEPT_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s) + 1,  # the lifecycle's own deadline comes first

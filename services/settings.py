@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
@@ -18,6 +19,14 @@ from metagame.games.echo import MAX_MESSAGE_LENGTH
 PREFIX = "METAGAME_"
 LATER = ("API_KEYS", "ALLOWED_ORIGINS", "MODE", "REDIS_WAIT_REPLICAS")
 """Settings of later releases that somebody may rely on: set, they stop the start."""
+OWN_SEGMENTS = frozenset(
+    {
+        *("reset", "step", "state", "ws", "sessions"),
+        *("health", "ready", "metrics", "metadata", "schema", "docs", "openapi.json", "static-offline-docs"),
+        *("mcp", "web", "list_environments", "meta_game_env"),
+    }
+)
+"""First segments of this server's paths, now and as designed: a root path that began with one would be ambiguous."""
 
 
 class SettingsError(Exception):
@@ -105,6 +114,20 @@ class Settings(BaseSettings):
             description="Worker processes; more than 1 needs Redis",
         ),
     ] = 1
+    root_path: Annotated[
+        str | None,
+        Field(
+            validation_alias=_names("ROOT_PATH"),
+            description="The path that a proxy puts before ours, such as /metagame, whether it strips it or not",
+        ),
+    ] = None
+    forwarded_allow_ips: Annotated[
+        str,
+        Field(
+            validation_alias=_names("FORWARDED_ALLOW_IPS", "FORWARDED_ALLOW_IPS"),
+            description="Proxies whose X-Forwarded-Proto and -For are believed: addresses and networks, or *",
+        ),
+    ] = "127.0.0.1"
     drain_timeout_s: Annotated[
         float,
         Field(
@@ -131,6 +154,34 @@ class Settings(BaseSettings):
             )
             raise ValueError(message)
         return url
+
+    @field_validator("root_path")
+    @classmethod
+    def _a_path_of_its_own(cls, path: str | None) -> str | None:
+        if path is None:
+            return None
+        if re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+", path) is None:
+            message = "must be like /metagame or /envs/metagame: a slash first, none at the end; unset it for none"
+            raise ValueError(message)
+        first = path.split("/")[1]
+        if first in OWN_SEGMENTS:
+            message = f"must not begin with /{first}, a path of this server's own: the two could not be told apart"
+            raise ValueError(message)
+        return path
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _addresses(cls, listed: str) -> str:
+        """What is no address would be taken for a name that no peer ever has, without a word."""
+        if listed.strip() == "*":
+            return "*"
+        for one in listed.split(","):
+            try:
+                ip_network(one.strip())
+            except ValueError as wrong:
+                message = f"must be * or addresses and networks, as in 127.0.0.1,10.0.0.0/8: {wrong}"
+                raise ValueError(message) from None
+        return listed
 
     @property
     def session_ttl_ms(self) -> int:

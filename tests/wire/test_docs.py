@@ -55,10 +55,10 @@ def test_the_page_tries_out_a_reset_and_a_step_without_internet(browser: Browser
     browser.page.on("pageerror", lambda error: mistakes.append(str(error)))
     browser.page.goto("/docs")
 
-    reset = _try_out(browser.page, "environment", "/reset", "{}")
+    reset = try_out(browser.page, "environment", "/reset", "{}")
     assert '"echoed_message": "Meta Game environment ready!"' in reset
     # The reset set the cookie that names the session, so the step needs no name.
-    step = _try_out(browser.page, "environment", "/step", '{"action": {"message": "Hello, World!"}}')
+    step = try_out(browser.page, "environment", "/step", '{"action": {"message": "Hello, World!"}}')
     assert '"echoed_message": "Hello, World!"' in step
     assert '"reward": 1.3' in step
 
@@ -66,7 +66,7 @@ def test_the_page_tries_out_a_reset_and_a_step_without_internet(browser: Browser
     assert mistakes == []
 
 
-def _try_out(page: Page, tag: str, path: str, body: str) -> str:
+def try_out(page: Page, tag: str, path: str, body: str) -> str:
     """Send a request from the page by clicking; the answer's body as shown."""
     operation = page.locator(f"#operations-{tag}-{path.strip('/')}_{path.strip('/')}_post")
     operation.locator(".opblock-summary-control").first.click()
