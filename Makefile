@@ -3,8 +3,10 @@
 # make serve   a server on http://127.0.0.1:8000       make serve ARGS="--port 9000"
 # make check   format, lint, types, tests
 # make bench   CPU time per step, beside OpenEnv's reference server
+# make image   the image meta_game-env:latest; needs docker
+# make lock    the image's pins again; newer ones with ARGS=--upgrade
 #
-# Needed: Python 3.11 or newer with pip, and make; for the tests Redis and Chromium too, which
+# Needed: Python 3.11 or newer with pip, and make; for the tests Redis, HAProxy and Chromium too, which
 # apt installs where it may. PYTHON=/path/to/python picks the interpreter, ARGS goes to the command.
 
 SHELL := /bin/bash
@@ -22,10 +24,10 @@ TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
 	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python"
 ARGS ?=
 
-.PHONY: help demo serve test check format bench test-setup bench-setup redis chromium clean
+.PHONY: help demo serve test check format bench image lock test-setup bench-setup redis chromium haproxy clean
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,7s/^# //p' Makefile
 
 demo: .venv/.server
 	@$(BIN)/metagame demo $(ARGS)
@@ -52,7 +54,26 @@ bench:
 	@$(MAKE) -j 3 bench-setup
 	@$(TEST_ENV) $(BIN)/python -m bench $(ARGS)
 
-test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed redis chromium
+image:
+	@docker build --tag meta_game-env:latest --file deploy/Dockerfile $(ARGS) \
+		--build-arg VERSION="$$(sed -n 's/__version__ = "\(.*\)"/\1/p' metagame/_version.py)" \
+		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
+
+# For the Python and the system of the image, whatever runs here; the pins name versions and hashes, no host.
+PINS = .venvs/lock/bin/uv pip compile --quiet --no-config --python-version 3.13 --python-platform linux \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS)
+BUILD_REQUIRES = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+
+lock: .venvs/lock/.installed
+	@$(PINS) --extra server --output-file deploy/requirements.txt pyproject.toml
+	@.venvs/lock/bin/python -c '$(BUILD_REQUIRES)' | $(PINS) --output-file deploy/requirements-build.txt -
+
+.venvs/lock/.installed:
+	$(call environment,.venvs/lock)
+	@.venvs/lock/bin/python $(PIP_INSTALL) uv
+	@touch $@
+
+test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed redis chromium haproxy
 bench-setup: .venv/.server $(OPENENV)/.installed redis
 
 # $(call environment,<folder>) makes an empty virtual environment with a current pip. Debian's
@@ -107,6 +128,9 @@ redis:
 
 chromium: redis
 	$(call from_apt,chromium chromium-browser google-chrome,chromium,sudo apt-get install chromium; on macOS: brew install chromium)
+
+haproxy: chromium
+	$(call from_apt,haproxy,haproxy,sudo apt-get install haproxy; on macOS: brew install haproxy)
 
 clean:
 	@rm -rf .venv .venvs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,108 @@
+"""HAProxy as a process, with the configuration that compose runs, before workers on loopback ports."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from tests.redis_servers import free_port
+from tests.servers import ROOT
+
+CONFIGURATION = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
+START_S = 20.0
+_POLL_S = 0.02
+
+
+class Balancer:
+    """One haproxy process after another, on the same two ports and before the same workers."""
+
+    def __init__(self, folder: Path, worker_ports: Sequence[int], **settings: str) -> None:
+        self.port, self.stats_port = free_port(), free_port()
+        secure = bool(settings.get("BALANCER_TLS_PEM"))
+        self.url = f"{'https' if secure else 'http'}://127.0.0.1:{self.port}"
+        self.stats_url = f"http://127.0.0.1:{self.stats_port}"
+        self._workers = folder / "workers.cfg"
+        servers = (f"    server w{number} 127.0.0.1:{port}\n" for number, port in enumerate(worker_ports, 1))
+        self._workers.write_text("backend workers from pool\n" + "".join(servers))
+        self._log = folder / "haproxy.log"
+        self._environment: Mapping[str, str] = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("BALANCER_")},
+            "BALANCER_BIND": f"127.0.0.1:{self.port}",
+            "BALANCER_STATS_BIND": f"127.0.0.1:{self.stats_port}",
+            **settings,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def start(self) -> None:
+        """Start, and return once it listens; its workers may still be away."""
+        binary = shutil.which("haproxy")
+        if binary is None:
+            message = "the tests need haproxy (Debian: apt-get install haproxy; macOS: brew install haproxy)"
+            raise RuntimeError(message)
+        command = [binary, "-db", "-f", str(CONFIGURATION), "-f", str(self._workers)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_S
+        while True:
+            with suppress(httpx.TransportError):
+                self.ready()
+                return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                message = f"haproxy did not start:\n{self.log}"
+                raise RuntimeError(message)
+            time.sleep(_POLL_S)
+
+    def stop(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Crash and come back on the same ports."""
+        self.stop()
+        self.start()
+
+    def ready(self) -> bool:
+        """Whether it has a worker that is ready."""
+        return httpx.get(f"{self.stats_url}/ready", trust_env=False).status_code == 200
+
+    def stats(self) -> dict[str, dict[str, str]]:
+        """The stats page's columns of every worker, by its name (w1, w2, …)."""
+        rows = csv.DictReader(io.StringIO(httpx.get(f"{self.stats_url}/;csv", trust_env=False).text.removeprefix("# ")))
+        return {row["svname"]: row for row in rows if row["pxname"] == "workers" and row["svname"] != "BACKEND"}
+
+    def up(self) -> set[str]:
+        """The workers in rotation."""
+        return {name for name, row in self.stats().items() if row["status"].startswith("UP")}
+
+
+@contextmanager
+def balancer(folder: Path, worker_ports: Sequence[int], **settings: str) -> Iterator[Balancer]:
+    """A running balancer, ended with the block."""
+    one = Balancer(folder, worker_ports, **settings)
+    one.start()
+    try:
+        yield one
+    finally:
+        one.stop()
