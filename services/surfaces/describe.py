@@ -80,7 +80,7 @@ def state(named: list[Schema]) -> Schema:
 
 def make() -> Schema:
     """Route arguments of making a session."""
-    asks = _asks([], _inlined(MakeBody), required=False)
+    asks = _asks([_KEY], _inlined(MakeBody), required=False)
     return _route("Make a session", {201: _ITEM, 200: _ITEM}, (400, 413, 422, 503), asks)
 
 

@@ -32,7 +32,7 @@ from ..lifecycle import Lifecycle
 from ..records import SessionItem, new_session_id
 from ..store.base import InvalidCursor
 from . import describe
-from .naming import session_headers, session_of, tell
+from .naming import derived_session, session_headers, session_of, tell
 from .problems import JSON
 
 IDEMPOTENCY_KEY = "idempotency-key"
@@ -70,7 +70,8 @@ class HttpSurface:
         """Start an episode, in a session of its own where none is named."""
         named = session_of(request)
         asked = decode_reset_body(await self._body(request))
-        session_id = named or new_session_id()
+        key = request.headers.get(IDEMPOTENCY_KEY)
+        session_id = named or derived_session("reset", asked.request_id, key) or new_session_id()
         answer = await self._engine.reset(session_id, _with_key(asked, request))
         if named is None:
             tell(request, session_id, by_cookie=True)
@@ -98,9 +99,12 @@ class HttpSurface:
 
     async def make(self, request: Request) -> Response:
         """Make a session, or find the one of this name."""
-        item, made = await self._engine.make(decode_make_body(await self._body(request)))
+        named = decode_make_body(await self._body(request))
+        own = derived_session("make", request.headers.get(IDEMPOTENCY_KEY)) if named is None else None
+        item, made = await self._engine.make(own if named is None else named)
         tell(request, item.session_id)
-        return self._json(request, _item_body(item), 201 if made else 200)
+        # What was found by the request's own id was made by the same request, sent before.
+        return self._json(request, _item_body(item), 201 if made or own is not None else 200)
 
     async def page(
         self,

@@ -2,11 +2,19 @@
 
 Over HTTP: the path, else the header, else the query, else the cookie. A socket never reads the
 cookie: a browser sends it along unasked, and two tabs would take one session from each other.
+
+A request that names none gets a session of its own, and so that sending it again finds that one,
+not another, the id is derived from the request's: a balancer does that by itself when a worker
+dies before it has answered. Only from a random UUID, whose 122 bits nobody else draws: two clients
+that both count their requests from "1" must not meet in one session. Who knows such a request id
+knows the session: it is as much a key to it as the session id, and neither shown nor logged.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from fastapi import Request
 from starlette.requests import HTTPConnection
@@ -16,6 +24,8 @@ from metagame.core.session import check_session_id
 HEADER = "x-session-id"
 QUERY = "session_id"
 COOKIE = "metagame_session"
+_RANDOM_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
+_SESSION_ID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,14 @@ def session_of(request: Request) -> str | None:
         return tell(request, session_id)
     cookie = request.cookies.get(COOKIE)
     return tell(request, check_session_id(cookie), by_cookie=True) if cookie else None
+
+
+def derived_session(verb: str, *request_ids: str | None) -> str | None:
+    """The id of the session that this request makes, where one of its ids is a random UUID; the first counts."""
+    for request_id in request_ids:
+        if request_id is not None and _RANDOM_UUID.fullmatch(request_id):
+            return blake2b(request_id.encode(), digest_size=_SESSION_ID_BYTES, person=verb.encode()).hexdigest()
+    return None
 
 
 def tell(request: Request, session_id: str, *, by_cookie: bool = False) -> str:
