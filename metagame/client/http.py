@@ -21,6 +21,7 @@ from metagame.errors import ProtocolError, Unavailable
 from metagame.wire.answers import Answer, decode_body, decode_observation, decode_state, error_of_body
 from metagame.wire.requests import CloseRequest, Request, StateRequest, encode_body
 
+TOO_MANY_REQUESTS = 429
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -57,7 +58,10 @@ class HttpTransport:
             return None
         if isinstance(request, StateRequest):
             return decode_state(decode_body(await self._send("GET", session_id, "/state")))
-        body = decode_body(await self._send("POST", session_id, f"/{request.kind.value}", encode_body(request)))
+        answer = await self._send(
+            "POST", session_id, f"/{request.kind.value}", encode_body(request), request.request_id
+        )
+        body = decode_body(answer)
         if body.get("request_id", request.request_id) != request.request_id:
             message = "The server's answer is another request's. Does a proxy mix up answers? Call state() to go on."
             raise ProtocolError(message)
@@ -69,9 +73,14 @@ class HttpTransport:
         if client is not None and self._loop is asyncio.get_running_loop():
             await client.aclose()
 
-    async def _send(self, method: str, session_id: str, path: str, content: bytes | None = None) -> bytes:
+    async def _send(
+        self, method: str, session_id: str, path: str, content: bytes | None = None, request_id: str | None = None
+    ) -> bytes:
         url = f"{self._address.http}/sessions/{in_path(session_id)}{path}"
         headers = {} if content is None else {"Content-Type": "application/json"}
+        if request_id is not None:
+            # For balancers, which look into no body: what carries it is safe to send again.
+            headers["Idempotency-Key"] = request_id
         try:
             response = await self._connections().request(method, url, content=content, headers=headers)
         except _UNSENT as wrong:
@@ -119,7 +128,8 @@ def _error(url: str, response: httpx.Response) -> Exception:
         return error
     status = response.status_code
     if status in AWAY_STATUSES:
-        return ConnectionLost(f"HTTP status {status}", sent=status not in {429, 503}, **after)
+        # Not ours, so a proxy's, which may have passed the request on before: its 503 too. Only 429 refuses.
+        return ConnectionLost(f"HTTP status {status}", sent=status != TOO_MANY_REQUESTS, **after)
     if status in {401, 403}:
         return refused(url, status)
     return not_metagame(url, f"HTTP status {status}")

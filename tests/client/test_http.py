@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from metagame import (
     LocalTransport,
     MetaGameError,
     ProtocolError,
+    SessionMoved,
     TooLarge,
     Unavailable,
 )
@@ -117,6 +119,72 @@ async def test_a_step_that_does_not_get_through_is_sent_again(wire: Wire, fault:
     assert (await env.step(HELLO)).metadata["step"] == 1
     first, second, third = (request.content for request in wire.requests[1:])
     assert first == second == third
+
+
+@pytest.mark.parametrize("code", [502, 503, 504])
+async def test_a_proxys_error_leaves_open_whether_the_step_counted(wire: Wire, code: int) -> None:
+    env = client(wire, deadline_s=0.2)
+    await env.reset()
+    wire.faults.extend([status(code, b"<html>Bad Gateway</html>")] * 1000)
+    with pytest.raises(Unavailable, match="may have counted all the same") as caught:
+        await env.step(HELLO)
+    assert caught.value.fields == {"retryable": False, "outcome": "unknown"}
+    wire.faults.clear()
+    with pytest.raises(SessionMoved, match="not known at which step"):
+        await env.step(HELLO)
+    assert (await env.state()).step_count == 0
+    assert (await env.step(HELLO)).metadata["step"] == 1
+
+
+@pytest.mark.parametrize("fault", [refuse, status(429, b"<html>")], ids=["refused", "429"])
+async def test_what_certainly_went_no_further_was_not_carried_out(wire: Wire, fault: Fault) -> None:
+    env = client(wire, deadline_s=0.2)
+    await env.reset()
+    wire.faults.extend([fault] * 1000)
+    with pytest.raises(Unavailable, match="was not carried out") as caught:
+        await env.step(HELLO)
+    assert caught.value.fields == {"retryable": True}
+    wire.faults.clear()
+    assert (await env.step(HELLO)).metadata["step"] == 1
+
+
+@pytest.mark.parametrize("code", [502, 503, 504])
+@pytest.mark.parametrize(
+    ("said", "words", "fields"),
+    [
+        ({"retryable": True}, "was not carried out", {"retryable": True}),
+        (
+            {"retryable": True, "outcome": "unknown"},
+            "may have counted all the same",
+            {"retryable": False, "outcome": "unknown"},
+        ),
+    ],
+    ids=["nothing done", "unknown"],
+)
+async def test_a_balancers_error_in_our_form_is_believed(
+    wire: Wire, code: int, said: dict[str, Any], words: str, fields: dict[str, Any]
+) -> None:
+    env = client(wire, deadline_s=0.2)
+    await env.reset()
+    wire.faults.extend([status(code, error_body(Unavailable("The balancer's words.", **said)))] * 1000)
+    with pytest.raises(Unavailable, match=words) as caught:
+        await env.step(HELLO)
+    assert caught.value.fields == fields
+    assert "The balancer's words." in str(caught.value)
+
+
+async def test_a_request_says_by_a_header_that_it_may_be_sent_again(wire: Wire) -> None:
+    env = client(wire)
+    await env.reset()
+    wire.faults.append(status(502))
+    await env.step(HELLO)
+    await env.state()
+    *posted, asked = wire.requests
+    assert [json.loads(one.content)["request_id"] for one in posted] == [
+        one.headers["Idempotency-Key"] for one in posted
+    ]
+    assert [one.headers["Idempotency-Key"] for one in posted[1:]] == [posted[1].headers["Idempotency-Key"]] * 2
+    assert "Idempotency-Key" not in asked.headers
 
 
 async def test_a_step_whose_answer_is_lost_happens_once(wire: Wire) -> None:

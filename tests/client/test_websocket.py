@@ -97,10 +97,10 @@ async def test_a_server_whose_store_is_away_is_asked_again_with_the_same_request
 
 
 async def test_handshakes_that_a_proxy_refuses_for_now_are_tried_again(server: FakeServer) -> None:
-    server.handshakes.extend([502, 503, 504])
+    server.handshakes.extend([429, 502, 503, 504])
     async with AsyncMetaGameEnv(server.url) as env:
         await env.reset()
-        assert len(server.paths) == 4
+        assert len(server.paths) == 5
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, InvalidRequest), (403, InvalidRequest), (404, ProtocolError)])
