@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from metagame.errors import (
         AnswerForgotten,
         CapacityReached,
+        ContainerFailed,
         EpisodeOver,
         GameFailed,
         InvalidAction,
@@ -48,6 +49,7 @@ __all__ = [
     "AsyncMetaGameEnv",
     "CapacityReached",
     "ConnectionLost",
+    "ContainerFailed",
     "EpisodeOver",
     "GameEnv",
     "GameFailed",

@@ -18,7 +18,8 @@
     ├── GameFailed                 the game's own code raised; nothing was committed
     ├── CapacityReached            the pool is full
     ├── Unavailable                store or server cannot be reached; says whether to retry
-    └── ProtocolError              (client) the server answered what no server of ours answers
+    ├── ProtocolError              (client) the server answered what no server of ours answers
+    └── ContainerFailed            (client) no container of an image could be started, or removed
 
 Here live names, fields and codes; no I/O and no wording of single cases. `fields` are the
 machine-readable part: they travel beside the message, so nobody has to parse prose.
@@ -116,6 +117,14 @@ class ProtocolError(MetaGameError):
     """The server's answer cannot be understood."""
 
 
+class ContainerFailed(MetaGameError):
+    """A container did not start, get ready or go away; `cause` says why, `log` how its log ended.
+
+    `cause` is docker_missing, engine_unreachable, image_missing, port_taken, not_started, exited,
+    not_ready, other_server or not_removed.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Outward:
     """How one error looks outside: its stable word, frame code, HTTP status, close code."""
@@ -148,7 +157,7 @@ TABLE: dict[type[MetaGameError], Outward] = {
     CapacityReached: Outward("capacity_reached", "CAPACITY_REACHED", 503),
     Unavailable: Outward("unavailable", "SESSION_ERROR", 503),
 }
-"""Total over all errors a server sends; ProtocolError is the client's own and has no row."""
+"""Total over all errors a server sends; ProtocolError and ContainerFailed are the client's own and have no row."""
 
 BY_REASON: dict[str, type[MetaGameError]] = {row.reason: kind for kind, row in TABLE.items()}
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, Unpack
 
 from pydantic import BaseModel
 
-from metagame.client.options import BASE_URL, ClientOptions, TransportChoice
+from metagame.client.options import (
+    BASE_URL,
+    READY_TIMEOUT_S,
+    ClientKeywords,
+    ClientOptions,
+    TransportChoice,
+)
 from metagame.client.shapes import ActionT, ObservationT, action_payload, check_reset, state_of, step_result
 from metagame.models import MetaGameAction, MetaGameObservation, MetaGameState, StepResult
+
+if TYPE_CHECKING:
+    from metagame.client.docker import Container
 
 
 class AsyncGameEnv(Generic[ActionT, ObservationT]):
@@ -74,6 +84,42 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
         self._base_url = base_url  # where tools written for OpenEnv's clients look
         self._session, self._transport = options.open()
         self._owns_transport = isinstance(transport, str)
+        self._container: Container | None = None
+
+    @classmethod
+    async def from_docker_image(
+        cls,
+        image: str,
+        provider: None = None,
+        *,
+        port: int | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        ready_timeout_s: float = READY_TIMEOUT_S,
+        **client: Unpack[ClientKeywords],
+    ) -> Self:
+        """A client of a container of its own, started here and ready; needs the `docker` command.
+
+        `close()` removes the container, and so does whatever ends this process, or forgets the
+        client. In a forked child the container stays the parent's.
+
+        port: where to publish it on this machine's loopback address; a free port unless given.
+        env_vars: the server's settings, such as {"METAGAME_REDIS_URL": ...}.
+        client: the constructor's keywords, but for the address.
+        Raises ContainerFailed, whose `cause` says what failed, and InvalidRequest for arguments
+        that cannot be. `provider` is there for the signature of OpenEnv's clients and not taken.
+        """
+        from metagame.client import docker  # noqa: PLC0415 - most programs start no container
+
+        order = docker.Order(image, port, env_vars, ready_timeout_s)
+        order.check(provider, client)
+        container = await docker.start_beside_the_loop(order)
+        try:
+            env = cls(container.base_url, **client)
+        except BaseException:
+            container.let_go()
+            raise
+        env._container = container
+        return env
 
     @property
     def session_id(self) -> str:
@@ -96,7 +142,9 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
         return state_of(await self._session.state())
 
     async def close(self) -> None:
-        """End the session (not the server); again is no error.
+        """End the session, not a server that others started; again is no error.
+
+        A container of its own goes with it.
 
         A session that is shared, or was made by `POST /sessions`, or was named and is used over
         HTTP, stays until it is deleted or its time to live has passed.
@@ -104,8 +152,12 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
         try:
             await self._session.close()
         finally:
-            if self._owns_transport:
-                await self._transport.close()
+            try:
+                if self._owns_transport:
+                    await self._transport.close()
+            finally:
+                if self._container is not None:
+                    await asyncio.to_thread(self._container.close)
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 from metagame.client.http import HttpTransport
 from metagame.client.session import Session
@@ -17,6 +17,24 @@ from metagame.errors import InvalidRequest
 TransportChoice = Literal["websocket", "http"] | Transport
 
 BASE_URL = "http://localhost:8000"
+READY_TIMEOUT_S = 60.0
+"""How long a container may take to start; twice what the image promises, for busy machines."""
+
+
+class ClientKeywords(TypedDict, total=False):
+    """A constructor's keywords where the address is not the caller's to choose; see AsyncGameEnv."""
+
+    transport: Literal["websocket", "http"]
+    session_id: str | None
+    shared: bool
+    headers: Mapping[str, str] | None
+    connect_timeout_s: float
+    message_timeout_s: float
+    deadline_s: float
+    capacity_wait_s: float
+    max_message_size_mb: float
+    websocket_ping_interval_s: float | None
+    websocket_ping_timeout_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,25 @@ import os
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, Unpack
 
 from pydantic import BaseModel
 
 from metagame.client import loop
-from metagame.client.options import BASE_URL, ClientOptions, TransportChoice
+from metagame.client.options import (
+    BASE_URL,
+    READY_TIMEOUT_S,
+    ClientKeywords,
+    ClientOptions,
+    TransportChoice,
+)
 from metagame.client.session import Session
 from metagame.client.shapes import ActionT, ObservationT, action_payload, check_reset, state_of, step_result
 from metagame.client.transport import Transport
 from metagame.models import MetaGameAction, MetaGameObservation, MetaGameState, StepResult
+
+if TYPE_CHECKING:
+    from metagame.client.docker import Container
 
 T = TypeVar("T")
 
@@ -64,7 +73,33 @@ class GameEnv(Generic[ActionT, ObservationT]):
         self.base_url = base_url
         self._base_url = base_url  # where tools written for OpenEnv's clients look
         self._inherited: list[object] = []
+        self._container: Container | None = None
         self._open()
+
+    @classmethod
+    def from_docker_image(
+        cls,
+        image: str,
+        provider: None = None,
+        *,
+        port: int | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        ready_timeout_s: float = READY_TIMEOUT_S,
+        **client: Unpack[ClientKeywords],
+    ) -> Self:
+        """A client of a container of its own, as AsyncGameEnv.from_docker_image describes it."""
+        from metagame.client import docker  # noqa: PLC0415 - most programs start no container
+
+        order = docker.Order(image, port, env_vars, ready_timeout_s)
+        order.check(provider, client)
+        container = docker.start(order)
+        try:
+            env = cls(container.base_url, **client)
+        except BaseException:
+            container.close()
+            raise
+        env._container = container
+        return env
 
     @property
     def session_id(self) -> str:
@@ -85,9 +120,13 @@ class GameEnv(Generic[ActionT, ObservationT]):
         return state_of(loop.wait_for(self._here().state()))
 
     def close(self) -> None:
-        """End the session (not the server), as AsyncGameEnv.close does; again is no error."""
+        """End the session (not a server that others started), as AsyncGameEnv.close does; again is no error."""
         session, owned = self._here(), self._owned
-        loop.wait_for(_close(session, owned))
+        try:
+            loop.wait_for(_close(session, owned))
+        finally:
+            if self._container is not None:
+                self._container.close()
 
     def sync(self) -> Self:
         """Itself: this client is synchronous already."""

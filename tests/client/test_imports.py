@@ -11,10 +11,11 @@ import metagame
 HEAVY = ["pydantic", "httpx", "websockets", "asyncio", "fastapi", "uvicorn", "redis", "structlog", "orjson", "services"]
 
 NAMES = """
-AnswerForgotten AsyncGameEnv AsyncMetaGameEnv CapacityReached ConnectionLost EpisodeOver GameEnv GameFailed
-HttpTransport InvalidAction InvalidJson InvalidRequest InvalidSessionId LocalTransport MetaGameAction MetaGameEnv
-MetaGameError MetaGameObservation MetaGameState NoEpisode ProtocolError RequestConflict SessionError SessionLost
-SessionMoved SessionTakenOver StepResult TooLarge Transport Unavailable UnknownFrameType WebSocketTransport __version__
+AnswerForgotten AsyncGameEnv AsyncMetaGameEnv CapacityReached ConnectionLost ContainerFailed EpisodeOver GameEnv
+GameFailed HttpTransport InvalidAction InvalidJson InvalidRequest InvalidSessionId LocalTransport MetaGameAction
+MetaGameEnv MetaGameError MetaGameObservation MetaGameState NoEpisode ProtocolError RequestConflict SessionError
+SessionLost SessionMoved SessionTakenOver StepResult TooLarge Transport Unavailable UnknownFrameType
+WebSocketTransport __version__
 """
 
 
