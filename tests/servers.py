@@ -50,7 +50,7 @@ class Server:
 
 
 @contextmanager
-def run_server(*, until: str = "/ready", **env: str) -> Iterator[Server]:
+def run_server(*, until: str = "/ready", module: str = "services.app", **env: str) -> Iterator[Server]:
     """One server, its settings the variables given and no others, killed with the block.
 
     It is up once `until` answers 200: `/health` for a server whose Redis is away.
@@ -62,7 +62,7 @@ def run_server(*, until: str = "/ready", **env: str) -> Iterator[Server]:
         log = Path(folder, "log")
         with log.open("w") as written:
             process = subprocess.Popen(
-                [sys.executable, "-m", "services.app"],
+                [sys.executable, "-m", module],
                 cwd=ROOT,
                 env=inherited | {"METAGAME_PORT": "0"} | env,
                 stdout=subprocess.PIPE,

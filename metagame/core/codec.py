@@ -18,7 +18,12 @@ from metagame.errors import GameFailed, MetaGameError, Unavailable
 from metagame.games import Game, Observation
 
 WRITES = b"1"
-READS = (b"1", b"2")
+READS: tuple[bytes, ...] = (b"1", b"2")
+
+
+class NewerRecord(Unavailable):
+    """A newer release wrote the session: a surface lets the connection go, so that another worker may be met."""
+
 
 _LENGTH = struct.Struct(">I")
 
@@ -35,8 +40,9 @@ def decide_packed(game: Game, snapshot: Snapshot | None, command: Command) -> tu
         raise GameFailed(message) from failure
 
 
-def pack(snapshot: Snapshot, answer: Observation | None, *, form: bytes = WRITES) -> bytes:
-    """A snapshot and the newest answer as one body."""
+def pack(snapshot: Snapshot, answer: Observation | None, *, form: bytes | None = None) -> bytes:
+    """A snapshot and the newest answer as one body, in the format that this release writes unless another is given."""
+    form = form or WRITES
     state = strictjson.canonical([snapshot.episode_id, snapshot.step_count, snapshot.done, snapshot.state])
     kept = b"" if answer is None else strictjson.canonical([answer.fields, answer.reward, answer.done, answer.metadata])
     body = _LENGTH.pack(len(state)) + state + kept
@@ -44,7 +50,7 @@ def pack(snapshot: Snapshot, answer: Observation | None, *, form: bytes = WRITES
 
 
 def unpack_snapshot(body: bytes) -> Snapshot:
-    """The snapshot in a body; raises Unavailable (retryable) for an unknown format."""
+    """The snapshot in a body; raises NewerRecord (retryable) for an unknown format."""
     state, _ = _split(body)
     episode_id, step_count, done, value = strictjson.loads(state)
     return Snapshot(episode_id, step_count, done, value)
@@ -69,10 +75,10 @@ def _split(body: bytes) -> tuple[bytes, bytes]:
     return rest[_LENGTH.size : end], rest[end:]
 
 
-def unknown_format() -> Unavailable:
+def unknown_format() -> NewerRecord:
     """The error for a record that a newer release wrote."""
     message = (
         "This session was written by a newer release than this worker's, and nothing was changed."
         " Send the request again: it may reach a newer worker."
     )
-    return Unavailable(message, retryable=True)
+    return NewerRecord(message, retryable=True)

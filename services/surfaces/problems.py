@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from metagame.core import strictjson
+from metagame.core.codec import NewerRecord
 from metagame.errors import CapacityReached, InvalidRequest, MetaGameError, outward
 from metagame.wire.answers import error_body
 
@@ -33,6 +34,8 @@ def problem(error: MetaGameError, request: Request) -> Response:
     added = session_headers(request)
     if isinstance(error, CapacityReached) or error.retryable:
         added["retry-after"] = str(RETRY_AFTER_S)
+    if isinstance(error, NewerRecord):
+        added["connection"] = "close"  # sent again on a connection that is kept it would come here for ever
     return Response(error_body(error, getattr(request.state, "request_id", None)), status, added, JSON)
 
 

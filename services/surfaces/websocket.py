@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from starlette.requests import HTTPConnection
 
+from metagame.core.codec import NewerRecord
 from metagame.errors import InvalidJson, MetaGameError, TooLarge, outward
 from metagame.wire.answers import error_frame, observation_frame, state_frame
 from metagame.wire.requests import (
@@ -167,7 +168,8 @@ class Socket:
             request = decode_frame(frame)
             return None if isinstance(request, CloseRequest) else await self._ask(request, attachment)
         except MetaGameError as error:
-            self._close_code = outward(error).close_code or self._close_code
+            elsewhere = DRAINING if isinstance(error, NewerRecord) else None
+            self._close_code = outward(error).close_code or elsewhere or self._close_code
             return error_frame(error, request_id)
 
     async def _ask(self, request: Request, attachment: Attachment) -> str:

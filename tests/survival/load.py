@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -23,11 +24,17 @@ class CountingBalancer(Balancer):
 
 
 class Load:
-    """Episodes in parallel over sockets and, every third, over HTTP, stepped until told to finish."""
+    """Episodes in parallel over sockets and, every third, over HTTP, stepped until told to finish.
 
-    def __init__(self, base_url: str, *, clients: int = CLIENTS) -> None:
+    `http_headers` go with every HTTP request: `Connection: close` has each balanced anew.
+    """
+
+    def __init__(self, base_url: str, *, clients: int = CLIENTS, http_headers: Mapping[str, str] | None = None) -> None:
         self._envs = [
-            AsyncMetaGameEnv(base_url, transport="websocket" if number % 3 else "http") for number in range(clients)
+            AsyncMetaGameEnv(base_url)
+            if number % 3
+            else AsyncMetaGameEnv(base_url, transport="http", headers=http_headers)
+            for number in range(clients)
         ]
         self._transcripts: list[list[tuple[int, float | None]]] = [[] for _ in self._envs]
         self._finish = False

@@ -72,7 +72,7 @@ def interpreter(variable: str, folder: str) -> str:
     if named:
         return named
     (ROOT / ".venvs").mkdir(exist_ok=True)
-    with (ROOT / ".venvs" / "lock").open("w") as lock:
+    with (ROOT / ".venvs" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may want it at once
         subprocess.run(["make", "-s", "-C", str(ROOT), f"{folder}/.installed"], check=True, stdout=subprocess.DEVNULL)
     return str(ROOT / folder / "bin" / "python")

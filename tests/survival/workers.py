@@ -22,6 +22,8 @@ _POLL_S = 0.02
 class Worker:
     """One server process after another, on one port and with one set of variables."""
 
+    module = "services.app"
+
     def __init__(self, **env: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -40,7 +42,7 @@ class Worker:
 
     def start(self, *, until: str = "/ready") -> None:
         """Start, and return once this path answers 200."""
-        self._server = self._process.enter_context(run_server(until=until, **self._env))
+        self._server = self._process.enter_context(run_server(until=until, module=self.module, **self._env))
 
     def end(self) -> None:
         """End it, whatever its state."""
