@@ -8,6 +8,8 @@ not its parts: it then says what to install. Exit codes, everywhere: 0 done, 1 a
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import sys
 
 from metagame._version import __version__
@@ -19,6 +21,9 @@ _EXTRA = 'pip install "openenv-metagame[server]", or in a checkout: pip install 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; `arguments` default to the process's own."""
+    if os.getpid() == 1:
+        # In a container the kernel drops a SIGTERM that process 1 has no handler for; the server takes over later.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))
     given = sys.argv[1:] if arguments is None else arguments
     if given == ["--version"]:
         sys.stdout.write(f"metagame {__version__}\n")
