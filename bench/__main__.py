@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from bench.usage import cpu_s
 from bench.load import Load, frame_with_request_id, open_sockets, step_all, stock_frame
+from bench.usage import cpu_s
 from metagame.cli import processes
 
 SCHEMA_VERSION = 1
