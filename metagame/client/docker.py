@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -26,8 +27,8 @@ from metagame.client.options import ClientKeywords, ClientOptions
 from metagame.client.reaper import Ended, Reaper
 from metagame.errors import ContainerFailed, InvalidRequest
 
-LABEL = "metagame.started-by=from_docker_image"
-"""Finds what a crash of the whole machine's session left: docker ps --filter label=..."""
+PID_LABEL = "metagame.client-pid"
+"""Names the process a container belongs to, so that one can be found: docker ps --filter label=metagame.client-pid"""
 LOG_LINES = 20
 _ASK_TIMEOUT_S = 30.0
 _PROBE_TIMEOUT_S = 2.0
@@ -104,8 +105,8 @@ class Container:
         self._order = order
         self._name = f"metagame-{uuid4().hex[:12]}"
         published = f"127.0.0.1:{order.port or ''}:{_PORT.removesuffix('/tcp')}"
-        options = ["--detach", "--pull", "never", "--label", LABEL, "--publish", published]
-        self._reaper = Reaper(docker, self._name, [*options, order.image], order.env_vars or {})
+        options = ["--detach", "--pull", "never", "--label", f"{PID_LABEL}={os.getpid()}"]
+        self._reaper = Reaper(docker, self._name, [*options, "--publish", published, order.image], order.env_vars or {})
 
     def wait_until_ready(self, deadline: float, given_up: threading.Event) -> None:
         """Return once the server is ready at `base_url`; raises ContainerFailed by the deadline (monotonic)."""
