@@ -86,7 +86,7 @@ def open_store(settings: Settings) -> SessionStore:
         from .store.memory import MemoryStore  # noqa: PLC0415 - a server without Redis loads no Redis client
 
         return MemoryStore(max_sessions=max_sessions, ttl_ms=ttl_ms)
-    from .store.connect import open_client  # noqa: PLC0415 - as above
+    from .store.connect import open_client, wait_for  # noqa: PLC0415 - as above
     from .store.redis import RedisStore  # noqa: PLC0415 - as above
 
     try:
@@ -94,7 +94,8 @@ def open_store(settings: Settings) -> SessionStore:
     except ValueError as wrong:
         message = f"{PREFIX}REDIS_URL is not allowed: {wrong}"
         raise SettingsError(message) from None
-    return RedisStore(client, max_sessions=max_sessions, ttl_ms=ttl_ms)
+    replicas = wait_for(settings.redis_wait_replicas, timeout_s=settings.redis_timeout_s)
+    return RedisStore(client, max_sessions=max_sessions, ttl_ms=ttl_ms, replicas=replicas)
 
 
 def main(**flags: Any) -> int:

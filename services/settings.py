@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from metagame.games.echo import MAX_MESSAGE_LENGTH
 
 PREFIX = "METAGAME_"
-LATER = ("API_KEYS", "ALLOWED_ORIGINS", "MODE", "REDIS_WAIT_REPLICAS")
+LATER = ("API_KEYS", "ALLOWED_ORIGINS", "MODE")
 """Settings of later releases that somebody may rely on: set, they stop the start."""
 OWN_SEGMENTS = frozenset(
     {
@@ -56,6 +56,16 @@ class Settings(BaseSettings):
             gt=0, le=60, validation_alias=_names("REDIS_TIMEOUT_S"), description="Deadline of a request's Redis work"
         ),
     ] = 5.0
+    redis_wait_replicas: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=16,
+            validation_alias=_names("REDIS_WAIT_REPLICAS"),
+            description="Replicas that must have a step before it is answered (WAIT after every batch);"
+            " with fewer there, steps fail as while Redis is away",
+        ),
+    ] = 0
     max_sessions: Annotated[
         int,
         Field(
@@ -207,12 +217,18 @@ def load_settings(**flags: Any) -> Settings:
             " or use one worker."
         )
         raise SettingsError(message)
+    if settings.redis_wait_replicas and settings.redis_url is None:
+        message = (
+            f"{PREFIX}REDIS_WAIT_REPLICAS is {settings.redis_wait_replicas}, but without {PREFIX}REDIS_URL there is"
+            f" no Redis and so no replica. Set {PREFIX}REDIS_URL or unset {PREFIX}REDIS_WAIT_REPLICAS."
+        )
+        raise SettingsError(message)
     return settings
 
 
 def hide_password(url: str) -> str:
-    """The URL with user and password as ***."""
-    return re.sub(r"//[^/]*@", "//***@", url)
+    """The URL with user and password as ***, those for sentinels too."""
+    return re.sub(r"(sentinel_(?:username|password)=)[^&#]*", r"\1***", re.sub(r"//[^/]*@", "//***@", url))
 
 
 def _explain(error: Any, given: dict[str, Any]) -> str:

@@ -91,7 +91,8 @@ class Upkeep:
                 log.warning(
                     "the session store cannot be reached",
                     reason=str(away),
-                    remedy="check METAGAME_REDIS_URL and that Redis runs; requests are answered 503 until it is back",
+                    remedy="check METAGAME_REDIS_URL, that Redis runs and that its replicas do;"
+                    " requests are answered 503 until it is back",
                 )
             self._store_is_there = False
         else:

@@ -132,12 +132,7 @@ def redis_server(
 def redis_cluster(directory: Path) -> Iterator[list[RedisServer]]:
     """Three masters that serve all slots."""
     with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(
-                redis_server(directory / str(number), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-            )
-            for number in range(MASTERS)
-        ]
+        servers = [stack.enter_context(cluster_node(directory / str(number))) for number in range(MASTERS)]
         bounds = [number * 16384 // MASTERS for number in range(MASTERS + 1)]
         for number, server in enumerate(servers):
             with server.client() as client:
@@ -152,6 +147,12 @@ def redis_cluster(directory: Path) -> Iterator[list[RedisServer]]:
                 raise RuntimeError(message)
             time.sleep(0.02)
         yield servers
+
+
+def cluster_node(directory: Path, *options: str) -> contextlib.AbstractContextManager[RedisServer]:
+    """One node, in no cluster yet; it stays a master when its last slot moves away."""
+    stays = ("--cluster-allow-replica-migration", "no")
+    return redis_server(directory, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *stays, *options)
 
 
 def _serves(server: RedisServer) -> bool:

@@ -1,12 +1,9 @@
 """All commands of one event-loop tick in one write to Redis.
 
-Owned here: queues and their bounds, which failure leaves an outcome unknown, and the rerun of
-what was certainly not run (NOSCRIPT). Not here: connections (connect.py gives the client,
-lanes.py its connections) and what commands mean.
-
-Replies are read from redis-py's connections directly, not through its pipelines: those say
-neither whether a failed command had been sent, nor (on a cluster) refrain from sending again.
-A command of unknown outcome is never sent twice by anything here.
+Owned here: queues and their bounds, what follows from a server's failure for those that wait
+for it, and where a redirected command goes. Not here: what becomes of a batch on its connection
+(exchange.py), connections (connect.py gives the client, lanes.py its connections), and what
+commands mean.
 """
 
 from __future__ import annotations
@@ -16,24 +13,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from hiredis import pack_command
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterDownError,
-    MovedError,
-    NoScriptError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import RedisClusterException, RedisError
 
 from .base import StoreUnavailable
 from .contact import Contact
-from .lanes import Connection, Lane, Lanes
+from .exchange import Exchange, Replicas, Report, Request
+from .gate import Gate
+from .lanes import Lane, Lanes
 from .scripts import Command
 
 MAX_COMMANDS = 256
@@ -42,83 +28,67 @@ MAX_IN_FLIGHT = 4
 MAX_WAITING = 65_536
 
 _NO_CONNECTION = (RedisError, RedisClusterException, OSError, TimeoutError)
-_ELSEWHERE = (MovedError, AskError, ClusterDownError, TryAgainError)
-_RECONNECT = (ReadOnlyError, BusyLoadingError, AuthenticationError, ClusterDownError)
-_REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError)
-"""Error replies; redis-py gives the last two the base class of lost connections."""
-
-
-class _Request:
-    """A command on its way, and the future its sender awaits."""
-
-    __slots__ = ("command", "future")
-
-    def __init__(self, command: Command, future: asyncio.Future[Any]) -> None:
-        self.command = command
-        self.future = future
-
-    def answer(self, reply: Any) -> None:
-        if not self.future.done():  # its sender may have been cancelled
-            self.future.set_result(reply)
-
-    def fail(self, error: StoreUnavailable) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class _Queue:
-    """One server's commands that wait, and how many batches of it are in flight."""
+    """One server's commands that wait, how many batches of it are in flight, and whether it works."""
 
-    __slots__ = ("in_flight", "lane", "scheduled", "waiting")
+    __slots__ = ("gate", "in_flight", "lane", "scheduled", "waiting")
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
-        self.waiting: deque[_Request] = deque()
+        self.waiting: deque[Request] = deque()
         self.scheduled = False
         self.in_flight = 0
+        self.gate = Gate()
 
 
 class Batcher:
     """Sends commands and hands out futures of their replies."""
 
-    def __init__(self, lanes: Lanes, contact: Contact, *, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self, lanes: Lanes, contact: Contact, *, replicas: Replicas | None = None, max_waiting: int = MAX_WAITING
+    ) -> None:
         self._lanes = lanes
         self._contact = contact
+        self._replicas = replicas
         self._max_waiting = max_waiting
         self._waiting = 0
         self._queues: dict[str, _Queue] = {}
-        self._unrouted: list[_Request] = []
+        self._unrouted: list[Request] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._routing: asyncio.Task[None] | None = None
+        self._routes = Gate()
 
     def send(self, command: Command) -> asyncio.Future[Any]:
         """The future of the reply: it raises StoreUnavailable; cancelling it harms nobody else."""
         if self._waiting >= self._max_waiting:
+            self._contact.lost()
             message = f"{self._waiting} commands are waiting for Redis already"
-            raise self._unavailable(message, unknown=False)
+            raise StoreUnavailable(message, unknown=False)
         loop = asyncio.get_running_loop()
-        request = _Request(command, loop.create_future())
-        self._waiting += 1
-        self._enqueue(request, loop)
+        request = Request(command, loop.create_future())
+        lane = self._lanes.of(command.key)
+        if lane is None:
+            self._reroute(request, loop)
+        else:
+            self._enqueue(request, lane, loop)
         return request.future
 
     async def close(self) -> None:
         """Fail what waits, let what is in flight come home."""
         for queue in self._queues.values():
-            self._fail(queue.waiting, "the store is closed", unknown=False)
-            self._waiting -= len(queue.waiting)
-            queue.waiting.clear()
+            self._fail_waiting(queue, "the store is closed")
         await asyncio.gather(*self._tasks, *([self._routing] if self._routing else []), return_exceptions=True)
 
-    def _enqueue(self, request: _Request, loop: asyncio.AbstractEventLoop) -> None:
-        lane = self._lanes.of(request.command.key)
-        if lane is None:
-            self._unrouted.append(request)
-            self._reroute()
-            return
+    def _enqueue(self, request: Request, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
         queue = self._queues.get(lane.name)
         if queue is None or queue.lane is not lane:
             queue = self._queues[lane.name] = _Queue(lane)
+        if queue.gate.away and queue.gate.refuses(loop.time(), trying=queue.in_flight > 0):
+            self._fail([request], "its server does not answer", unknown=False)
+            return
+        self._waiting += 1
         queue.waiting.append(request)
         if not queue.scheduled:
             queue.scheduled = True
@@ -126,7 +96,7 @@ class Batcher:
 
     def _flush(self, queue: _Queue) -> None:
         queue.scheduled = False
-        while queue.waiting and queue.in_flight < MAX_IN_FLIGHT:
+        while queue.waiting and queue.in_flight < (1 if queue.gate.away else MAX_IN_FLIGHT):
             batch = self._next_batch(queue.waiting)
             if not batch:
                 return
@@ -135,8 +105,8 @@ class Batcher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _next_batch(self, waiting: deque[_Request]) -> list[_Request]:
-        batch: list[_Request] = []
+    def _next_batch(self, waiting: deque[Request]) -> list[Request]:
+        batch: list[Request] = []
         size = 0
         while waiting and len(batch) < MAX_COMMANDS and size < MAX_BYTES:
             request = waiting.popleft()
@@ -146,16 +116,17 @@ class Batcher:
                 size += sum(map(len, request.command.words))
         return batch
 
-    async def _run(self, queue: _Queue, batch: list[_Request]) -> None:
+    async def _run(self, queue: _Queue, batch: list[Request]) -> None:
         try:
             try:
                 connection = await queue.lane.take()
             except _NO_CONNECTION as error:
                 self._fail(batch, f"no connection: {error}", unknown=False)
-                self._give_up(queue.lane)
+                self._give_up(queue)
                 return
             try:
-                await self._exchange(queue.lane, connection, batch)
+                exchange = Exchange(connection, self._replicas, asking=queue.lane.asking)
+                self._settle(queue, await exchange.run(batch))
             finally:
                 await queue.lane.give(connection)
         except Exception as error:  # noqa: BLE001 - whatever broke, no caller may hang
@@ -165,93 +136,67 @@ class Batcher:
             if queue.waiting and not queue.scheduled:
                 self._flush(queue)
 
-    async def _exchange(self, lane: Lane, connection: Connection, batch: list[_Request]) -> None:
-        unloaded = await self._round_trip(lane, connection, batch, [request.command.words for request in batch])
-        if unloaded:
-            sources = [
-                ("EVAL", request.command.script.source, *request.command.words[2:])
-                for request in unloaded
-                if request.command.script is not None
-            ]
-            await self._round_trip(lane, connection, unloaded, sources)
+    def _settle(self, queue: _Queue, report: Report) -> None:
+        """What a batch's fate means for its server, and for the requests sent on to another one."""
+        if report.failed:
+            self._contact.lost()
+        if report.elsewhere:
+            self._lanes.doubt(queue.lane)
+        if report.given_up is None:
+            self._contact.seen()
+            queue.gate.worked()
+        else:
+            self._give_up(queue)
+        for request, where in report.redirected:
+            lane = None if queue.lane.asking else self._lanes.at(where.host or queue.lane.host, where.port)
+            if lane is None:
+                self._fail([request], f"refused: {where}", unknown=False)
+                self._lanes.doubt(queue.lane)
+            else:
+                self._enqueue(request, lane, asyncio.get_running_loop())
 
-    async def _round_trip(
-        self, lane: Lane, connection: Connection, batch: list[_Request], words: list[tuple[bytes | str, ...]]
-    ) -> list[_Request]:
-        """Send and read; the requests whose script Redis does not know, for a rerun."""
-        unloaded: list[_Request] = []
-        answered = 0
-        reconnect = False
-        try:
-            packed = b"".join([pack_command(one) for one in words])  # type: ignore[arg-type] # its stub: one word only
-            await connection.send_packed_command(packed, check_health=False)
-            for request in batch:
-                try:
-                    reply = await connection.read_response(disconnect_on_error=False)
-                except NoScriptError:
-                    unloaded.append(request)
-                except _REFUSALS as refusal:
-                    self._refuse(lane, request, refusal)
-                    reconnect = reconnect or isinstance(refusal, _RECONNECT)
-                else:
-                    request.answer(reply)
-                answered += 1
-        except (RedisError, OSError, TimeoutError) as error:
-            await connection.disconnect(nowait=True)
-            if isinstance(error.__context__, ReadOnlyError):  # how redis-py's Sentinel tells a demoted master
-                self._refuse(lane, batch[answered], error)
-            self._fail(batch[answered:], f"connection lost: {error}", unknown=True)
-            self._fail(unloaded, f"connection lost: {error}", unknown=False)
-            self._give_up(lane)
-            return []
-        except BaseException:
-            await connection.disconnect(nowait=True)  # unread replies would be taken for the next batch's
-            raise
-        if reconnect:
-            await connection.disconnect()
-            self._fail(unloaded, "connection given up", unknown=False)
-            return []
-        self._contact.seen()
-        return unloaded
-
-    def _refuse(self, lane: Lane, request: _Request, refusal: Exception) -> None:
-        request.fail(self._unavailable(f"refused: {refusal}", unknown=False))
-        if isinstance(refusal, _ELSEWHERE):
-            self._lanes.doubt(lane)
-
-    def _fail(self, requests: Iterable[_Request], reason: str, *, unknown: bool) -> None:
-        for request in requests:
-            request.fail(self._unavailable(reason, unknown=unknown))
-
-    def _give_up(self, lane: Lane) -> None:
-        """Fail what waits for a server that does not answer: batch after batch would time out as this one did."""
-        self._lanes.doubt(lane)
-        queue = self._queues.get(lane.name)
-        if queue is not None:
-            self._waiting -= len(queue.waiting)
-            waiting, queue.waiting = queue.waiting, deque()
-            self._fail(waiting, "its server does not answer", unknown=False)
-
-    def _unavailable(self, reason: str, *, unknown: bool) -> StoreUnavailable:
+    def _fail(self, requests: Iterable[Request], reason: str, *, unknown: bool) -> None:
         self._contact.lost()
-        return StoreUnavailable(reason, unknown=unknown)
+        for request in requests:
+            request.fail(reason, unknown=unknown)
 
-    def _reroute(self) -> None:
+    def _fail_waiting(self, queue: _Queue, reason: str) -> None:
+        self._waiting -= len(queue.waiting)
+        waiting, queue.waiting = queue.waiting, deque()
+        self._fail(waiting, reason, unknown=False)
+
+    def _give_up(self, queue: _Queue) -> None:
+        """Fail what waits for a server that does not work: batch after batch would fail as this one did."""
+        self._lanes.doubt(queue.lane)
+        queue.gate.failed(asyncio.get_running_loop().time())
+        self._fail_waiting(queue, "its server does not answer")
+
+    def _reroute(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
         """Ask where keys live, once for all that wait for it."""
         if self._routing is None:
-            self._routing = asyncio.get_running_loop().create_task(self._route())
+            if self._routes.refuses(loop.time(), trying=False):
+                self._fail([request], "no node answers", unknown=False)
+                return
+            self._routing = loop.create_task(self._route())
+        self._waiting += 1
+        self._unrouted.append(request)
 
     async def _route(self) -> None:
         reason = "no node serves this key"
+        loop = asyncio.get_running_loop()
         try:
             await self._lanes.learn()
         except Exception as error:  # noqa: BLE001 - whatever broke, no caller may hang
             reason = f"no connection: {error}"
+            self._routes.failed(loop.time())
+        else:
+            self._routes.worked()
         self._routing = None
         requests, self._unrouted = self._unrouted, []
+        self._waiting -= len(requests)
         for request in requests:
-            if self._lanes.of(request.command.key) is None:
-                self._waiting -= 1
+            lane = self._lanes.of(request.command.key)
+            if lane is None:
                 self._fail([request], reason, unknown=False)
             else:
-                self._enqueue(request, asyncio.get_running_loop())
+                self._enqueue(request, lane, loop)

@@ -17,21 +17,27 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
+from .exchange import Replicas
+
 ATTEMPTS = 3
 """Attempts that fit in a deadline."""
+WAIT_SHARE = 0.5
+"""The part of an attempt that replicas may take: Redis says how many have it before we stop listening."""
 
 FORMS = (
     "redis://[user:password@]host[:port][/db], rediss://..., "
-    "redis+sentinel://[user:password@]host:port,host:port/service[/db], "
+    "redis+sentinel://[user:password@]host:port,host:port/service[/db]"
+    "[?sentinel_username=...&sentinel_password=...], "
     "redis+cluster://[user:password@]host:port,host:port"
 )
 _TLS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"})
+_SENTINELS_OWN = {"sentinel_username": "username", "sentinel_password": "password"}
 
 
 def open_client(url: str, *, timeout_s: float) -> Redis | RedisCluster:
     """The client for a URL; connects at first use.
 
-    The login of a Sentinel URL is the Redis'; sentinels are asked without one. Raises
+    The login of a Sentinel URL is the Redis'; the sentinels' own stands in the query. Raises
     ValueError for a malformed URL, with a text that shows no part of it that may be secret.
     """
     try:
@@ -52,6 +58,11 @@ def open_client(url: str, *, timeout_s: float) -> Redis | RedisCluster:
         case "redis+cluster":
             return _cluster(addresses, path, query, options)
     return _refuse("its scheme is none of these")
+
+
+def wait_for(count: int, *, timeout_s: float) -> Replicas | None:
+    """The replicas that must have a write before it counts, of a client with this deadline; None for none."""
+    return Replicas(count, max(1, round(1000 * WAIT_SHARE * timeout_s / ATTEMPTS))) if count else None
 
 
 def _options(timeout_s: float) -> dict[str, Any]:
@@ -103,10 +114,11 @@ def _sentinel(
 ) -> Redis:
     if not path:
         _refuse("it names no service: redis+sentinel://host:26379/service")
-    if query:
-        _refuse("it takes no query")
+    if set(query) - set(_SENTINELS_OWN) or ("sentinel_username" in query and "sentinel_password" not in query):
+        _refuse("its query may only hold sentinel_password and sentinel_username, the latter not alone")
     hosts = [(host, port or 26379) for host, port in addresses]
-    sentinel: Any = Sentinel(hosts, sentinel_kwargs=_options(timeout_s))  # type: ignore[no-untyped-call]  # redis-py's
+    asking = _options(timeout_s) | {_SENTINELS_OWN[name]: value for name, value in query.items()}
+    sentinel: Any = Sentinel(hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]  # redis-py's
     client: Redis = sentinel.master_for(path[0], db=_database(path[1:]), **options)
     return client
 

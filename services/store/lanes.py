@@ -27,9 +27,12 @@ class Connection(Protocol):
 
 
 class Lane(Protocol):
-    """One server's connections."""
+    """One server's connections; the name tells it apart from others."""
 
     name: str
+    host: str
+    asking: bool
+    """Whether it is for redirected commands, which a server that a slot is moving to takes after ASKING only."""
 
     async def take(self) -> Connection:
         """A connected connection; raises redis-py's errors, with nothing sent."""
@@ -43,6 +46,9 @@ class Lanes(Protocol):
 
     def of(self, key: str) -> Lane | None:
         """The key's lane; None while nobody knows."""
+
+    def at(self, host: str, port: int) -> Lane | None:
+        """The lane for commands redirected to this address; None where keys do not move."""
 
     async def learn(self) -> None:
         """Find out where keys live; raises redis-py's errors."""
@@ -58,6 +64,8 @@ class SingleLane:
     """One Redis, also the one that Sentinel names: both lane and lanes."""
 
     name = "redis"
+    host = ""
+    asking = False
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -66,6 +74,9 @@ class SingleLane:
     def of(self, key: str) -> Lane:  # noqa: ARG002 - every key lives here
         """Every key's lane."""
         return self
+
+    def at(self, host: str, port: int) -> None:
+        """No other server."""
 
     async def learn(self) -> None:
         """Nothing to learn."""
@@ -92,8 +103,10 @@ class SingleLane:
 class NodeLane:
     """One node of a cluster."""
 
-    def __init__(self, node: ClusterNode) -> None:
-        self.name = str(node.name)
+    def __init__(self, node: ClusterNode, *, asking: bool = False) -> None:
+        self.name = f"{node.name} asking" if asking else str(node.name)
+        self.host = str(node.host)
+        self.asking = asking
         self.node: Any = node
 
     async def take(self) -> Connection:
@@ -138,6 +151,19 @@ class ClusterLanes:
         lane = self._lanes.get(node.name)
         if lane is None or lane.node is not node:
             lane = self._lanes[node.name] = NodeLane(node)
+        return lane
+
+    def at(self, host: str, port: int) -> Lane:
+        """The asking lane of a node, also of one that has no slot yet and so is in no map of them."""
+        nodes = self._client.nodes_manager
+        node = nodes.get_node(host, port)
+        if node is None:
+            node = ClusterNode(host, port, "primary", **nodes.connection_kwargs)
+            nodes.set_nodes(nodes.nodes_cache, {node.name: node})
+        name = f"{node.name} asking"
+        lane = self._lanes.get(name)
+        if lane is None or lane.node is not node:
+            lane = self._lanes[name] = NodeLane(node, asking=True)
         return lane
 
     async def learn(self) -> None:

@@ -32,6 +32,7 @@ from .base import (
 )
 from .batch import Batcher
 from .contact import Contact
+from .exchange import Replicas
 from .keys import places_key, record_key
 from .lanes import lanes_of
 from .places import Places
@@ -42,7 +43,10 @@ _CURSOR = re.compile(r"([0-9]{1,19}):([A-Za-z0-9._-]{1,128})", re.ASCII)
 
 
 class RedisStore:
-    """A `SessionStore` on a redis-py client that answers in bytes."""
+    """A `SessionStore` on a redis-py client that answers in bytes.
+
+    With `replicas` nothing counts as answered, a ping neither, before that many have what was written.
+    """
 
     def __init__(  # noqa: PLR0913 - settings, by keyword
         self,
@@ -52,6 +56,7 @@ class RedisStore:
         ttl_ms: int,
         lease_ms: int = LEASE_MS,
         reserved_ms: int = RESERVED_MS,
+        replicas: Replicas | None = None,
         prefix: str = "metagame",
     ) -> None:
         self._prefix = prefix
@@ -59,7 +64,7 @@ class RedisStore:
         self._lease_ms = str(lease_ms)
         self._lanes = lanes_of(client)
         self._contact = Contact(lease_ms=lease_ms, clock=time.monotonic)
-        self._batcher = Batcher(self._lanes, self._contact)
+        self._batcher = Batcher(self._lanes, self._contact, replicas=replicas)
         self._places = Places(
             self._batcher,
             self._contact,
@@ -192,7 +197,7 @@ class RedisStore:
         await self._places.keep()
 
     async def ping(self) -> None:
-        """Return if the Redis that has the places answers."""
+        """Return if the Redis that has the places answers, and enough replicas follow it."""
         await self._batcher.send(scripts.Command(places_key(self._prefix), ("PING",)))
 
     async def close(self) -> None:

@@ -36,6 +36,9 @@ pytestmark = pytest.mark.anyio
         "redis+sentinel://:s3cret@host:1",
         "redis+sentinel://:s3cret@host:1/service/x",
         "redis+sentinel://:s3cret@host:1,/service",
+        "redis+sentinel://host:1/service?sentinel_pass=s3cret",
+        "redis+sentinel://host:1/service?sentinel_username=s3cret",
+        "redis://host?sentinel_password=s3cret",
         "redis+cluster://:s3cret@host:1/1",
         "redis+cluster://:s3cret@host:x",
     ],
@@ -63,6 +66,20 @@ async def test_a_url_s_parts_reach_the_connections(url: str, expected: dict[str,
     assert expected.items() <= options.items()
     assert (options["socket_timeout"], options["socket_connect_timeout"]) == (2, 2)
     assert options["retry"].get_retries() == 0
+    await client.aclose()
+
+
+async def test_a_sentinel_s_own_login_reaches_only_the_sentinels() -> None:
+    url = "redis+sentinel://u:p@a:1,b/service?sentinel_username=s&sentinel_password=q%26%3D"
+    client = open_client(url, timeout_s=6)
+    assert isinstance(client, Redis)
+    sentinels = client.connection_pool.sentinel_manager.sentinels  # type: ignore[attr-defined]
+    asked = [sentinel.connection_pool.connection_kwargs for sentinel in sentinels]
+    assert [(one["host"], one["port"], one["username"], one["password"]) for one in asked] == [
+        ("a", 1, "s", "q&="),
+        ("b", 26379, "s", "q&="),
+    ]
+    assert client.connection_pool.connection_kwargs["password"] == "p"
     await client.aclose()
 
 

@@ -60,8 +60,26 @@ async def test_a_killed_child_is_replaced_and_its_sessions_go_on(durable_redis: 
         ({"METAGAME_REDIS_URL": "postgres://someone:hunter2@localhost/0"}, "METAGAME_REDIS_URL"),
         ({"METAGAME_REDIS_URL": "redis://someone:hunter2@localhost:0x1/0"}, "METAGAME_REDIS_URL"),
         ({"METAGAME_REDIS_URL": "redis://someone:hunter2@localhost/zero"}, "METAGAME_REDIS_URL"),
+        ({"METAGAME_REDIS_URL": "redis+sentinel://one:1?sentinel_password=hunter2"}, "METAGAME_REDIS_URL"),
+        ({"METAGAME_REDIS_URL": "http://one:1/x?a=b&sentinel_password=hunter2"}, "METAGAME_REDIS_URL"),
+        ({"METAGAME_REDIS_WAIT_REPLICAS": "1"}, "METAGAME_REDIS_WAIT_REPLICAS is 1, but without METAGAME_REDIS_URL"),
+        (
+            {"METAGAME_REDIS_URL": "redis://localhost/0", "METAGAME_REDIS_WAIT_REPLICAS": "17"},
+            "METAGAME_REDIS_WAIT_REPLICAS is '17', which is not allowed: Input should be less than or equal to 16",
+        ),
     ],
-    ids=["workers without a Redis", "port", "sessions", "scheme", "address", "database"],
+    ids=[
+        "workers without a Redis",
+        "port",
+        "sessions",
+        "scheme",
+        "address",
+        "database",
+        "sentinels without a service",
+        "a sentinel's password",
+        "replicas without a Redis",
+        "replicas",
+    ],
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(settings: dict[str, str], named: str) -> None:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("METAGAME_")}

@@ -2,7 +2,8 @@
 -- KEYS: record
 -- ARGV: attachment (16 bytes, or '' for no fence), entry (20 bytes, or ''), expected, generation, body, ttl_ms, lease_ms
 -- OUT:  {gone} {unreadable} {superseded} {replayed, record} {conflict, record} {stale, record} {committed}
--- Decided in that order; replayed, conflict and stale renew the TTL too. The one write is the SET, so that a Redis out of memory refuses all of it.
+-- Decided in that order; replayed, conflict and stale renew the TTL too, which makes each a write: a WAIT for replicas covers a connection's own writes only, and these show what another one may have written.
+-- The one write of a commit is the SET, so that a Redis out of memory refuses all of it.
 local key = KEYS[1]
 local attachment, entry, expected, generation = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local body, ttl_ms, lease_ms = ARGV[5], ARGV[6], ARGV[7]

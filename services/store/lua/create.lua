@@ -2,7 +2,7 @@
 -- KEYS: record
 -- ARGV: may_create ('1' or '0'), origin (a, n or m), attachment (16 bytes, or ''), generation, entry (20 bytes, or ''), body, ttl_ms, lease_ms
 -- OUT:  {made} {absent} {unreadable} {replayed, record} {conflict, record} {stale, record}
--- A record that carries this generation is this call's own work, whose answer was lost.
+-- A record that carries this generation is this call's own work, whose answer was lost. Whatever is shown has its TTL renewed: a write, so that a WAIT for replicas covers it.
 local key = KEYS[1]
 local may_create, origin, attachment, generation = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local entry, body, ttl_ms, lease_ms = ARGV[5], ARGV[6], ARGV[7], ARGV[8]

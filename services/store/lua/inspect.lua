@@ -1,4 +1,4 @@
--- A record with what Redis knows of it; renews nothing.
+-- A record with what Redis knows of it; renews nothing, so a WAIT for replicas need not cover it: no step is decided on it.
 -- KEYS: record
 -- ARGV:
 -- OUT:  {gone} {found, record, expires_in_ms, now_ms}
