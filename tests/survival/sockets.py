@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.survival.workers import WAIT_S, Worker
+from tests.survival.workers import WAIT_S
 
 __all__ = ["ConnectionClosed", "Socket"]
+
+
+class Listening(Protocol):
+    """A worker, or what stands before some."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class Socket:
     """One socket of a worker; anonymous without a session id."""
 
-    def __init__(self, worker: Worker, session_id: str | None = None) -> None:
+    def __init__(self, worker: Listening, session_id: str | None = None) -> None:
         path = "/ws" if session_id is None else f"/sessions/{session_id}/ws"
         self._url = "ws" + worker.url.removeprefix("http") + path
         self._connection: ClientConnection
