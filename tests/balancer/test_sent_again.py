@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -142,18 +143,17 @@ async def test_a_handshake_whose_worker_dies_is_taken_to_the_other_one(
     both, redis = faulty_first, proxy(faulty_first)
     await http.post(f"/sessions/{session_id}/reset", json={"episode_id": "one"})
     redis.hold_calls("attach")
-    # Each of two takes the session from the other; the one at w1 waits for Redis.
-    sockets = [Socket(both.balancer, session_id) for _ in range(2)]
-    opening = [asyncio.ensure_future(socket.__aenter__()) for socket in sockets]
-    await until(lambda: redis.held and any(one.done() for one in opening), "one socket open, and one held")
-    waiting = next(one for one in opening if not one.done())
-    await asyncio.to_thread(both.workers[0].kill)
-    newest = await waiting
-    assert await newest.stands() == ("one", 0)
-    assert await newest.step() == 1
+    async with AsyncExitStack() as sockets:
+        while True:  # each takes the session from the one before; the first at w1 waits for Redis
+            opening = asyncio.ensure_future(sockets.enter_async_context(Socket(both.balancer, session_id)))
+            await until(lambda: redis.held or opening.done(), "a socket that opens or waits")  # noqa: B023 - awaited in this turn
+            if not opening.done():
+                break
+        await asyncio.to_thread(both.workers[0].kill)
+        newest = await opening
+        assert await newest.stands() == ("one", 0)
+        assert await newest.step() == 1
     assert both.count("wredis") == 1
-    for socket in sockets:
-        await socket.__aexit__(None, None, None)
 
 
 async def test_connections_that_a_dead_worker_refuses_are_made_to_the_other_one(
