@@ -38,6 +38,8 @@ _LOOK_EVERY = 5
 _PORT = "8000/tcp"
 _IMAGE = re.compile(r"[A-Za-z0-9][\w./:@-]*")
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
+_BESIDES = re.compile(r"[0-9a-f]{64}|Run 'docker .*--help'.*|See 'docker .*--help'.*")
+"""What `docker run` writes beside its error: the container's id, and where to read on."""
 _OURS = ("METAGAME_HOST", "METAGAME_PORT", "PORT")
 
 
@@ -113,16 +115,13 @@ class Container:
         try:
             started = self._reaper.started(deadline, given_up)
         except Ended:
+            self._remove()
             raise self._failed(Cause.NOT_STARTED, "the shell that starts it was killed") from None
         if started is None:
             raise self._failed(Cause.NOT_READY, f"`docker run` did not return within {self._order.ready_timeout_s:g} s")
         code, said = started
         if code:
-            taken = re.search(r"already (allocated|in use)", said)
-            what = f"`docker run` failed ({code}): {said}"
-            if taken is None:
-                raise self._failed(Cause.NOT_STARTED, what)
-            raise self._failed(Cause.PORT_TAKEN, f"{what}\nChoose another port=, or leave it out for a free one")
+            raise self._not_started(code, said)
         seen = "no answer"
         for probe in count():
             if probe % _LOOK_EVERY == 0:
@@ -142,9 +141,15 @@ class Container:
 
     def close(self) -> None:
         """Remove it; again is no error, and in a forked child nothing is done. Raises ContainerFailed."""
-        if (said := self._reaper.close()) is not None:
+        if self._reaper.close() is not None and (said := self._remove()):
             what = f"docker did not remove it: {said}\nTo remove it by hand: docker rm --force {self._name}"
             raise self._failed(Cause.NOT_REMOVED, what, log="")
+
+    def _remove(self) -> str:
+        """Remove it without the reaper, which somebody killed or which failed; what docker said if it did not."""
+        asked = _ask(self._docker, "rm", "--force", "--volumes", self._name)
+        gone = asked.returncode == 0 or "No such container" in asked.stderr
+        return "" if gone else asked.stderr.strip()
 
     def _look(self) -> None:
         """Learn the port; raises ContainerFailed if the container does not run any more."""
@@ -161,6 +166,13 @@ class Container:
             )
         if published := (ports or {}).get(_PORT):
             self.base_url = f"http://127.0.0.1:{published[0]['HostPort']}"
+
+    def _not_started(self, code: int, said: str) -> ContainerFailed:
+        said = "\n".join(line for line in said.splitlines() if line and not _BESIDES.fullmatch(line))
+        what = f"`docker run` failed ({code}): {said.removeprefix('docker: ')}"
+        if re.search(r"already (allocated|in use)", said) is None:
+            return self._failed(Cause.NOT_STARTED, what)
+        return self._failed(Cause.PORT_TAKEN, f"{what}\nChoose another port=, or leave it out for a free one")
 
     def _not_ready(self, seen: str) -> ContainerFailed:
         self._look()
