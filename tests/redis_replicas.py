@@ -138,29 +138,42 @@ def _fields(answer: Any) -> dict[str, Any]:
 def replicated_cluster(directory: Path, *options: str) -> Iterator[list[tuple[RedisServer, RedisServer]]]:
     """Three masters that serve all slots, each with its replica."""
     with redis_cluster(directory) as masters, contextlib.ExitStack() as stack:
-        pairs = []
-        for number, master in enumerate(masters):
-            for option, value in zip(options[::2], options[1::2], strict=True):
-                with master.client() as client:
+        replicas = []
+        for number in range(len(masters)):
+            node = cluster_node(directory / f"replica-{number}", *SYNC_AT_ONCE, *options)
+            replicas.append(stack.enter_context(node))
+        for server in masters:
+            with server.client() as client:
+                for option, value in zip(options[::2], options[1::2], strict=True):
                     client.config_set(option.removeprefix("--"), value)
-            replica = stack.enter_context(cluster_node(directory / f"replica-{number}", *SYNC_AT_ONCE, *options))
-            join(replica, masters)
-            with replica.client() as client, master.client() as followed:
-                client.execute_command("CLUSTER REPLICATE", node_id(followed))
-                wait_for(partial(replicates, replica, master), "replication")
-                _acknowledged(followed)
-            pairs.append((master, replica))
-        everybody = [server for pair in pairs for server in pair]
+        for replica in replicas:
+            meet(replica, masters)
+        everybody = [*masters, *replicas]
         for server in everybody:
             wait_for(partial(_knows, server, len(everybody)), "the nodes' view")
+        pairs = list(zip(masters, replicas, strict=True))
+        for master, replica in pairs:
+            with master.client() as followed, replica.client() as client:
+                client.execute_command("CLUSTER REPLICATE", node_id(followed))
+        for master, replica in pairs:
+            wait_for(partial(replicates, replica, master), "replication")
+            with master.client() as followed:
+                _acknowledged(followed)
+        for server in everybody:
+            wait_for(partial(_sees_replicas, server, len(replicas)), "the nodes' view of who follows whom")
         yield pairs
+
+
+def meet(node: RedisServer, cluster: list[RedisServer]) -> str:
+    """Have a node meet the others; its name."""
+    with node.client() as client:
+        client.execute_command("CLUSTER MEET", "127.0.0.1", cluster[0].port)
+        return node_id(client)
 
 
 def join(node: RedisServer, cluster: list[RedisServer]) -> None:
     """Have a node meet the others, and return once all know it and it serves."""
-    with node.client() as client:
-        client.execute_command("CLUSTER MEET", "127.0.0.1", cluster[0].port)
-        name = node_id(client)
+    name = meet(node, cluster)
     for server in cluster:
         wait_for(partial(_knows_of, server, name), "the nodes' meeting")
     wait_for(partial(_serves, node), "the new node's service")
@@ -188,10 +201,19 @@ def _knows_of(server: RedisServer, name: str) -> bool:
     return name in _known(server)
 
 
+def _sees_replicas(server: RedisServer, count: int) -> bool:
+    return sum("slave" in flags for flags in _nodes(server).values()) == count
+
+
 def _known(server: RedisServer) -> list[str]:
     """The nodes that a node has shaken hands with, itself too."""
+    return [name for name, flags in _nodes(server).items() if "handshake" not in flags]
+
+
+def _nodes(server: RedisServer) -> dict[str, str]:
+    """The nodes that a node has heard of, and what it thinks of them."""
     with server.client() as client:
         lines: Any = client.execute_command("CLUSTER NODES")
     if isinstance(lines, dict):
-        return [fields["node_id"] for fields in lines.values() if "handshake" not in fields["flags"]]
-    return [line.split()[0] for line in lines.decode().splitlines() if "handshake" not in line.split()[2]]
+        return {fields["node_id"]: fields["flags"] for fields in lines.values()}
+    return {line.split()[0]: line.split()[2] for line in lines.decode().splitlines()}

@@ -109,12 +109,13 @@ async def test_a_stopped_redis_is_certainly_away_and_back_once_started(own_redis
         try:
             outcomes.append(await store.commit("s", step(1)))
         except StoreUnavailable as away:  # it is tried again after a pause
-            assert away.unknown is False
+            doubts.append(away.unknown)
             return False
         return True
 
+    doubts: list[bool] = []
     await until(committed)
-    assert outcomes == [Outcome(Word.COMMITTED)]
+    assert (outcomes, any(doubts)) == ([Outcome(Word.COMMITTED)], False)
     await store.close()
 
 
