@@ -89,12 +89,19 @@ class Balancer:
 
     def stats(self) -> dict[str, dict[str, str]]:
         """The stats page's columns of every worker, by its name (w1, w2, …)."""
-        rows = csv.DictReader(io.StringIO(httpx.get(f"{self.stats_url}/;csv", trust_env=False).text.removeprefix("# ")))
-        return {row["svname"]: row for row in rows if row["pxname"] == "workers" and row["svname"] != "BACKEND"}
+        return {row["svname"]: row for row in self._rows() if row["pxname"] == "workers" and row["svname"] != "BACKEND"}
+
+    def answered(self, status: str) -> int:
+        """How many answers of this class (4xx, 5xx) clients got."""
+        return next(int(row[f"hrsp_{status}"]) for row in self._rows() if row["pxname"] == "public")
 
     def up(self) -> set[str]:
         """The workers in rotation."""
         return {name for name, row in self.stats().items() if row["status"].startswith("UP")}
+
+    def _rows(self) -> list[dict[str, str]]:
+        page = httpx.get(f"{self.stats_url}/;csv", trust_env=False).text
+        return list(csv.DictReader(io.StringIO(page.removeprefix("# "))))
 
 
 @contextmanager

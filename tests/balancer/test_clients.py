@@ -1,0 +1,155 @@
+"""What clients see of the balancer: hidden metrics, a limit, TLS; and what operators see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from metagame import AsyncMetaGameEnv
+from tests.balancer.conftest import Balanced
+from tests.balancer.haproxy import balancer
+from tests.survival.conftest import Pool
+from tests.survival.sockets import Socket
+from tests.survival.workers import until
+
+pytestmark = pytest.mark.anyio
+SPELLINGS = [
+    "/metrics",
+    "//metrics",
+    "/%6detrics",
+    "/%256detrics",
+    "/%2Fmetrics",
+    "/x/../metrics",
+    "/./metrics",
+    "/metrics/",
+    "/metrics?a=b",
+    "/metrics/.",
+    "/metrics%2f",
+    "/METRICS",
+    "/prefix/metrics",
+    "/sessions/metrics/../../metrics",
+    "http://x/metrics",
+]
+
+
+async def raw(port: int, target: str, method: str = "GET") -> tuple[bytes, bytes]:
+    """Head and body of the answer to a target that no client library has put in order."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return head, body
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("target", SPELLINGS)
+async def test_the_workers_metrics_are_hidden_by_whatever_spelling(
+    balanced: Balanced, target: str, method: str
+) -> None:
+    before = balanced.count("stot")
+    head, body = await raw(balanced.balancer.port, target, method)
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert json.loads(body) == {"detail": "Not Found", "code": "NOT_FOUND"}
+    assert balanced.count("stot") == before
+
+
+async def test_a_session_may_be_called_metrics(balanced: Balanced, http: httpx.AsyncClient) -> None:
+    assert (await http.post("/sessions/metrics/reset")).status_code == 200
+    async with Socket(balanced.balancer, "metrics") as socket:
+        assert await socket.step() == 1
+    assert (await http.get("/sessions/metrics/state")).json()["step_count"] == 1
+    assert (await http.get("/sessions/metrics")).json()["session_id"] == "metrics"
+    assert (await http.delete("/sessions/metrics")).status_code == 204
+
+
+async def test_an_address_may_have_no_limit(balanced: Balanced) -> None:
+    clients = [await asyncio.open_connection("127.0.0.1", balanced.balancer.port) for _ in range(200)]
+    assert (await raw(balanced.balancer.port, "/health"))[0].startswith(b"HTTP/1.1 200 ")
+    for _, writer in clients:
+        writer.close()
+
+
+async def test_an_address_over_its_limit_is_told_and_goes_on_when_it_has_closed_some(
+    pool: Pool, tmp_path: Path, session_id: str
+) -> None:
+    with balancer(tmp_path, [worker.port for worker in pool.workers], BALANCER_CLIENT_CONNECTIONS="2") as one:
+        await until(lambda: len(one.up()) == 2, "both in rotation")
+        async with Socket(one, session_id) as kept:
+            await kept.reset()
+            async with Socket(one) as second:
+                await second.reset()
+                head, body = await raw(one.port, "/health")
+                assert head.startswith(b"HTTP/1.1 429 ")
+                assert b"\r\nretry-after: 5" in head.lower()
+                refused = json.loads(body)
+                assert (refused["code"], refused["reason"]) == ("TOO_MANY_REQUESTS", "unavailable")
+                assert refused["retryable"] is True
+                before = one.answered("4xx")
+                env = AsyncMetaGameEnv(one.url)
+                waiting = asyncio.ensure_future(env.reset())
+                await until(lambda: one.answered("4xx") > before, "a handshake refused")
+            await waiting
+            await env.close()
+            assert await kept.step() == 1
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1, and its key behind it."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, chain, both = folder / "key.pem", folder / "chain.pem", folder / "both.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=balancer"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(chain)]
+    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+    both.write_text(chain.read_text() + key.read_text())
+    return both
+
+
+async def test_over_tls_the_cookie_is_secure_and_sockets_open(
+    pool: Pool, tmp_path: Path, certificate: Path, balanced: Balanced, session_id: str
+) -> None:
+    (tmp_path / "tls").mkdir()
+    trust = ssl.create_default_context(cafile=str(certificate))
+    with balancer(tmp_path / "tls", [worker.port for worker in pool.workers], BALANCER_TLS_PEM=str(certificate)) as one:
+        await until(lambda: len(one.up()) == 2, "both in rotation")
+        assert one.url.startswith("https://")
+        async with httpx.AsyncClient(base_url=one.url, verify=trust, trust_env=False) as client:
+            cookie = (await client.post("/reset")).headers["set-cookie"]
+            assert "; Secure" in cookie
+            assert (await client.post("/step", json={"action": {"message": "abc"}})).json()["reward"] == 0.3
+        async with connect(f"wss://127.0.0.1:{one.port}/sessions/{session_id}/ws", ssl=trust, proxy=None) as socket:
+            await socket.send('{"type":"reset","data":{}}')
+            assert json.loads(await socket.recv())["data"]["reward"] == 0.0
+    async with httpx.AsyncClient(base_url=balanced.url, trust_env=False) as client:
+        assert "Secure" not in (await client.post("/reset")).headers["set-cookie"]
+
+
+async def test_operators_see_workers_and_counters_and_clients_do_not(
+    balanced: Balanced, http: httpx.AsyncClient
+) -> None:
+    async with httpx.AsyncClient(base_url=balanced.balancer.stats_url, trust_env=False) as stats:
+        page = await stats.get("/")
+        assert page.status_code == 200
+        assert all(f"127.0.0.1:{worker.port}" in page.text for worker in balanced.workers)
+        assert "haproxy_server_status" in (await stats.get("/metrics")).text
+        assert (await stats.get("/ready")).status_code == 200
+        refused = await stats.post("/", data={"s": "w1", "action": "drain", "b": "workers"})
+        assert refused.headers["location"].endswith("st=DENY")
+    assert balanced.balancer.up() == {"w1", "w2"}
+    assert (await http.get("/;csv")).status_code == 404
+
+
+async def test_no_session_id_is_logged(balanced: Balanced, http: httpx.AsyncClient, session_id: str) -> None:
+    await http.post(f"/sessions/{session_id}/reset")
+    await asyncio.to_thread(balanced.workers[0].kill)
+    while " GET 200 worker=" not in balanced.balancer.log:  # one that had to be sent again
+        assert (await http.get(f"/sessions/{session_id}/state")).status_code == 200
+        assert balanced.balancer.up() == {"w1", "w2"} or " retries=" in balanced.balancer.log
+    assert session_id not in balanced.balancer.log
