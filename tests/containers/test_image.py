@@ -4,6 +4,7 @@ import json
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -84,10 +85,7 @@ def test_it_holds_nothing_that_builds_installs_or_tests(image: str, alone: Conta
 
 
 def test_every_file_of_the_packages_that_is_tracked_is_in_it(alone: Container) -> None:
-    tracked = subprocess.run(
-        ["git", "ls-files", "metagame", "meta_game", "services"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
-    names = {name.replace("services/", "metagame_server/", 1) for name in tracked if (ROOT / name).is_file()}
+    names = {name.replace("services/", "metagame_server/", 1) for name in _package_files()}
     found = docker("exec", alone.name, "sh", "-c", "cd lib/python3*/site-packages && find . -type f")
     assert len(names) > 50
     assert names - {line.removeprefix("./") for line in found.splitlines()} == set()
@@ -96,14 +94,15 @@ def test_every_file_of_the_packages_that_is_tracked_is_in_it(alone: Container) -
 
 def test_the_build_sees_only_what_it_needs(docker_engine: None) -> None:
     """The context as the engine gets it: no history, no environment, no test, no secret beside the code."""
-    built = subprocess.run(
-        ["docker", "build", "--quiet", "--file", "-", "."],
+    built = f"metagame-test-{uuid4().hex[:12]}"
+    subprocess.run(
+        ["docker", "build", "--quiet", "--tag", built, "--file", "-", "."],
         input='FROM scratch\nCOPY . /\nCMD ["none"]\n',
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
-    ).stdout.strip()
+    )
     name = docker("create", built)
     try:
         with (
@@ -225,6 +224,16 @@ def test_two_workers_serve_one_pool_and_process_1_looks_after_them(image: str) -
         assert play(running.url) == [0.1, 0.2, 0.3]
         docker("kill", "--signal", "TERM", running.name)
         assert running.exit_code() == 0
+
+
+def _package_files() -> list[str]:
+    """As git has them; in a source distribution, where there is no git, all."""
+    folders = ["metagame", "meta_game", "services"]
+    if not (ROOT / ".git").exists():
+        found = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
+        return [str(path.relative_to(ROOT)) for path in found if "__pycache__" not in path.parts]
+    listed = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
 
 
 def _workers(running: Container) -> list[int]:
