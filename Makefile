@@ -3,6 +3,7 @@
 # make serve   a server on http://127.0.0.1:8000       make serve ARGS="--port 9000"
 # make check   format, lint, types, tests
 # make bench   CPU time per step, beside OpenEnv's reference server
+# make up      the whole pool by docker compose, built if need be; make roll: new workers, one by one; make down
 # make image   the image meta_game-env:latest; needs docker
 # make lock    the image's pins again; newer ones with ARGS=--upgrade
 #
@@ -24,10 +25,10 @@ TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
 	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python"
 ARGS ?=
 
-.PHONY: help demo serve test check format bench image lock test-setup bench-setup redis chromium haproxy clean
+.PHONY: help demo serve test check format bench up down roll image lock test-setup bench-setup redis chromium haproxy clean
 
 help:
-	@sed -n '1,7s/^# //p' Makefile
+	@sed -n '1,8s/^# //p' Makefile
 
 demo: .venv/.server
 	@$(BIN)/metagame demo $(ARGS)
@@ -53,6 +54,24 @@ format: .venv/.test
 bench:
 	@$(MAKE) -j 3 bench-setup
 	@$(TEST_ENV) $(BIN)/python -m bench $(ARGS)
+
+# IMAGE names another image, which is then not built. WORKERS, PORT and the others: docker-compose.yml.
+up:
+	@[ -n "$$IMAGE" ] || $(MAKE) image ARGS=--quiet >/dev/null
+	@docker compose up --detach --wait --wait-timeout 120 $(ARGS) || { echo "The pool is not up; see: docker compose logs" >&2; exit 1; }
+	@at=$$(docker compose port balancer 8000) && stats=$$(docker compose port balancer 8404) && \
+	scheme=$$(docker compose exec -T balancer sh -c 'echo $${BALANCER_TLS_PEM:+s}') && \
+	echo "server   http$$scheme://$$at   (docs at /docs)" && \
+	echo "balancer http://$$stats   its workers and counters" && \
+	echo "workers  $$(docker compose ps --quiet --status running worker | wc -l | tr -d ' ')   others: docker compose up -d --no-recreate --scale worker=5"
+
+down:
+	@docker compose down $(ARGS)
+	@echo "Stopped. Sessions stay in the volume; delete them with: docker compose down --volumes"
+
+roll:
+	@[ -n "$$IMAGE" ] || $(MAKE) image ARGS=--quiet >/dev/null
+	@deploy/roll
 
 image:
 	@docker build --tag meta_game-env:latest --file deploy/Dockerfile $(ARGS) \
