@@ -171,6 +171,8 @@ class Proxy:
         self._passing: int | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.cuts = 0
+        self.connections = 0
+        """How many were asked for, those that the Redis behind refused too."""
         self.port = 0
 
     def cut(self, *, after: int = 0) -> None:
@@ -179,7 +181,12 @@ class Proxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
-        behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+        self.connections += 1
+        try:
+            behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+        except OSError:
+            writer.close()
+            return
         self._writers |= {writer, behind_writer}
         answers = asyncio.create_task(self._answers(behind_reader, writer))
         try:

@@ -91,6 +91,7 @@ async def test_a_slot_that_moved_is_found_at_once_and_remembered(cluster_at: lis
         asked = calls(client, "asking")
         assert await store.commit("s", step(3)) == Outcome(Word.COMMITTED)
         assert calls(client, "asking") == asked, "the map was not read again"
+    assert store._batcher._waiting == 0
     await store.close()
 
 
@@ -127,6 +128,7 @@ async def test_a_session_is_served_through_every_moment_of_its_slot_s_migration(
         assert (await store.commit("s", step(1))).word is Word.STALE
         back.end([*cluster_at, empty_node])
         assert await store.load("s") is not None
+    assert store._batcher._waiting == 0
     await store.close()
 
 
@@ -157,4 +159,5 @@ async def test_a_redirected_command_keeps_to_the_rules_of_every_command(
             with server.client() as client:
                 client.execute_command("CLUSTER FORGET", name)
     assert await store.load("s") is None
+    assert store._batcher._waiting == 0
     await store.close()

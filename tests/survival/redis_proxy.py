@@ -50,6 +50,12 @@ class RedisProxy:
         self._answers.clear()
         self._release.set()
 
+    def go_away(self) -> None:
+        """Drop every line, and take none."""
+        self._away = True
+        for task in self._tasks:
+            task.cancel()
+
     def come_back(self) -> None:
         """Take connections again."""
         self._away = False
@@ -110,9 +116,7 @@ class RedisProxy:
                 if line.cutting:
                     self.cuts += 1
                     if self._stay_away:
-                        self._away = True
-                        for task in self._tasks:
-                            task.cancel()
+                        self.go_away()
                     return
                 writer.write(data)
                 await writer.drain()
