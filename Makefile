@@ -3,6 +3,7 @@
 # make serve   a server on http://127.0.0.1:8000       make serve ARGS="--port 9000"
 # make check   format, lint, types, tests
 # make bench   CPU time per step, beside OpenEnv's reference server
+# make chaos   load while workers, Redis and balancer fail, and a proof that no step was lost (two minutes)
 # make up      the whole pool by docker compose, built if need be; make roll: new workers, one by one; make down
 # make image   the image meta_game-env:latest; needs docker
 # make lock    the image's pins again; newer ones with ARGS=--upgrade
@@ -25,10 +26,10 @@ TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
 	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python"
 ARGS ?=
 
-.PHONY: help demo serve test check format bench up down roll image lock test-setup bench-setup redis chromium haproxy clean
+.PHONY: help demo serve test check format bench chaos up down roll image lock test-setup bench-setup chaos-setup redis chromium haproxy clean
 
 help:
-	@sed -n '1,8s/^# //p' Makefile
+	@sed -n '1,9s/^# //p' Makefile
 
 demo: .venv/.server
 	@$(BIN)/metagame demo $(ARGS)
@@ -54,6 +55,10 @@ format: .venv/.test
 bench:
 	@$(MAKE) -j 3 bench-setup
 	@$(TEST_ENV) $(BIN)/python -m bench $(ARGS)
+
+chaos:
+	@$(MAKE) -j 2 chaos-setup
+	@$(BIN)/python -m chaos $(ARGS)
 
 # IMAGE names another image, which is then not built. WORKERS, PORT and the others: docker-compose.yml.
 up:
@@ -94,6 +99,7 @@ lock: .venvs/lock/.installed
 
 test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed redis chromium haproxy
 bench-setup: .venv/.server $(OPENENV)/.installed redis
+chaos-setup: .venv/.server redis haproxy
 
 # $(call environment,<folder>) makes an empty virtual environment with a current pip. Debian's
 # Python may come without ensurepip, whence the second way.
@@ -145,10 +151,10 @@ endef
 redis:
 	$(call from_apt,redis-server,redis-server,sudo apt-get install redis-server; on macOS: brew install redis)
 
-chromium: redis
+chromium: haproxy
 	$(call from_apt,chromium chromium-browser google-chrome,chromium,sudo apt-get install chromium; on macOS: brew install chromium)
 
-haproxy: chromium
+haproxy: redis
 	$(call from_apt,haproxy,haproxy,sudo apt-get install haproxy; on macOS: brew install haproxy)
 
 clean:

@@ -28,7 +28,9 @@ SERVICES = (
     "app",
 )
 """Inside `services` each may import only those before it; the README lists them from the other end."""
-SOURCES = sorted(path for top in ("metagame", "meta_game", "services", "bench") for path in (ROOT / top).rglob("*.py"))
+SOURCES = sorted(
+    path for top in ("metagame", "meta_game", "services", "bench", "chaos") for path in (ROOT / top).rglob("*.py")
+)
 
 
 def test_every_file_is_formatted() -> None:
@@ -64,10 +66,14 @@ def test_imports_go_one_way(path: Path) -> None:
     imported = set(_imports(path))
     assert not {name for name in imported if name.split(".")[0] == "tests"}
     if package in {"metagame", "meta_game"}:
-        assert not {name for name in imported if name.split(".")[0] in {"services", "metagame_server", "bench"}}
+        assert not {
+            name for name in imported if name.split(".")[0] in {"services", "metagame_server", "bench", "chaos"}
+        }
     if package == "services":
         # In the wheel the package has another name, so it never says its own.
-        assert not {name for name in imported if name.split(".")[0] in {"services", "metagame_server", "bench"}}
+        assert not {
+            name for name in imported if name.split(".")[0] in {"services", "metagame_server", "bench", "chaos"}
+        }
     if package == "metagame" and inside[0] in LAYERS:
         above = LAYERS[LAYERS.index(inside[0]) + 1 :]
         assert not {
@@ -75,6 +81,15 @@ def test_imports_go_one_way(path: Path) -> None:
             for name in imported
             if name.split(".")[:1] == ["metagame"] and name.split(".")[1:2] and name.split(".")[1] in above
         }
+
+
+@pytest.mark.parametrize("name", ["journal", "records", "checker", "hits"])
+def test_what_judges_the_server_shares_no_code_with_it(name: str) -> None:
+    """The checker's side of `chaos` imports the standard library and its own modules, nothing else."""
+    own = {f"chaos.{one}" for one in ("journal", "records", "checker", "hits")}
+    imported = {module.split(".")[0] for module in _imported_modules(ROOT / "chaos" / f"{name}.py") - own}
+    assert imported <= sys.stdlib_module_names
+    assert _imported_modules(ROOT / "chaos" / "__init__.py") == set()
 
 
 @pytest.mark.parametrize(
@@ -125,6 +140,17 @@ def _imports(path: Path) -> list[str]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def _imported_modules(path: Path) -> set[str]:
+    """Modules by whichever statement imports them, relative ones with their dots."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add("." * node.level + (node.module or ""))
     return names
 
 

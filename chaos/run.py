@@ -1,0 +1,141 @@
+"""One run: the pool up, the load on it, the faults, the sessions' last states, the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+
+from chaos import journal
+from chaos.checker import Final, check
+from chaos.faults import Faults, Inflicts, OnProcesses
+from chaos.load import Load, Plan, kinds_of
+from chaos.options import Options
+from chaos.pool import NotReady, ProcessPool
+from chaos.processes import StartFailed
+from chaos.records import Stored, Unreadable, read
+from chaos.redis_nodes import NotWell
+from chaos.report import Report
+
+FINISH_DEADLINE_S = 150.0
+"""After the last fault a client may still wait this long: its own deadline, twice, and a reset."""
+_STATE_TRIES = 50
+_STATE_PAUSE_S = 0.2
+_AT_ONCE = 16
+
+
+class Pool(Protocol):
+    """What the run needs of a pool, however it is made."""
+
+    base_url: str
+
+    async def records(self, sessions: list[str]) -> Mapping[str, bytes | None]:
+        """The sessions' raw records in Redis."""
+
+    async def forget(self, sessions: list[str]) -> None:
+        """End the sessions where the pool outlives the run."""
+
+
+async def run(options: Options, folder: Path, say: Callable[[str], None]) -> Report:
+    """Everything but the printing; raises StartFailed, NotReady or NotWell where the pool does not come up."""
+    async with _pool(options, folder) as (pool, inflicts):
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+
+        def clock() -> float:
+            return loop.time() - started_s
+
+        journals = folder / "journals"
+        journals.mkdir()
+        kinds = kinds_of(options.clients)
+        load = Load(pool.base_url, journals, Plan(options.sessions, kinds, options.steps_per_s, options.seed), clock)
+        faults = Faults(inflicts, clock, say)
+        trouble = await _under_fault(load, faults, options, clock)
+        lasted_s = clock()
+        written = [journal.read(path) for path in sorted(journals.glob("*.jsonl"))]
+        sessions = sorted({one.session for one in written})
+        finals = await _finals(pool, sessions, trouble)
+        await pool.forget(sessions)
+    return Report(options, lasted_s, written, faults.strikes, check(written, finals), trouble)
+
+
+@asynccontextmanager
+async def _pool(options: Options, folder: Path) -> AsyncIterator[tuple[Pool, Inflicts]]:
+    """The pool, and what inflicts faults on it."""
+    if options.compose:
+        from chaos.compose import ComposePool, OnContainers  # noqa: PLC0415 - processes need no docker
+
+        async with ComposePool(options.workers) as composed:
+            yield composed, OnContainers(composed)
+        return
+    async with ProcessPool(folder, options.workers, options.mutant) as pool:
+        yield pool, OnProcesses(pool)
+
+
+async def _under_fault(load: Load, faults: Faults, options: Options, clock: Callable[[], float]) -> list[str]:
+    """The load while faults happen and until every client is through; what went wrong with the pool itself."""
+    trouble = []
+    playing = asyncio.ensure_future(load.run())
+    try:
+        try:
+            await faults.run(options.plan)
+        except* (NotReady, NotWell, StartFailed) as failed:
+            trouble += [str(one) for one in failed.exceptions]
+        else:
+            await asyncio.sleep(max(0.0, options.duration_s - clock()))
+        load.finish.set()
+        done, _ = await asyncio.wait([playing], timeout=FINISH_DEADLINE_S)
+        if done:
+            await playing
+        else:
+            trouble.append(f"some clients were not through {FINISH_DEADLINE_S:g} s after the end")
+    finally:
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+    return trouble
+
+
+async def _finals(pool: Pool, sessions: Sequence[str], trouble: list[str]) -> dict[str, Final]:
+    try:
+        raw = await pool.records(list(sessions))
+    except (OSError, TimeoutError, NotWell) as wrong:
+        trouble.append(f"Redis cannot be read: {wrong}")
+        raw = {}
+    limit = asyncio.Semaphore(_AT_ONCE)
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+
+        async def one(session: str) -> Final:
+            async with limit:
+                episode, step = await _state(client, f"{pool.base_url}/sessions/{session}/state")
+            return Final(_stored(session, raw.get(session), trouble), episode, step)
+
+        found = await asyncio.gather(*(one(session) for session in sessions))
+    return dict(zip(sessions, found, strict=True))
+
+
+def _stored(session: str, raw: bytes | None, trouble: list[str]) -> Stored | None:
+    try:
+        return None if raw is None else read(raw)
+    except Unreadable as wrong:
+        trouble.append(f"session {session}: {wrong}")
+        return None
+
+
+async def _state(client: httpx.AsyncClient, url: str) -> tuple[str | None, int | None]:
+    """Episode and step; nothing where there is no such session or no answer."""
+    for _ in range(_STATE_TRIES):
+        try:
+            answer = await client.get(url)
+        except httpx.HTTPError:
+            answer = None
+        if answer is not None and answer.is_success:
+            body = answer.json()
+            return body["episode_id"], body["step_count"]
+        if answer is not None and answer.status_code == httpx.codes.NOT_FOUND:
+            break
+        await asyncio.sleep(_STATE_PAUSE_S)
+    return None, None
