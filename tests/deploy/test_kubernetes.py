@@ -143,8 +143,7 @@ def test_every_service_leads_to_a_port_of_its_pods(overlay: Overlay) -> None:
         [name] = overlay.selected(service["spec"]["selector"])
         for port in service["spec"]["ports"]:
             number = port_number(overlay.pod(name), port["targetPort"])
-            if service["spec"].get("clusterIP") == "None":
-                assert port["port"] == number, "a headless Service translates no ports"
+            assert port["port"] == number, "a headless Service translates no ports, and some network policies take none"
 
 
 def test_every_reference_is_to_something_that_is_there(overlay: Overlay) -> None:
@@ -186,6 +185,15 @@ def test_the_autoscaler_follows_cpu_and_attached_sessions_and_takes_back_slowly(
     assert [(one["value"], one["periodSeconds"] > grace_s) for one in down["policies"]] == [(1, True)]
 
 
+def test_workers_and_balancers_can_hold_as_many_sockets_as_the_pool_admits(production: Overlay) -> None:
+    admitted = int(production.environment("worker")["METAGAME_MAX_SESSIONS"] or 0)
+    scaler = production.named("HorizontalPodAutoscaler", "worker")["spec"]
+    [each] = [int(one["pods"]["target"]["averageValue"]) for one in scaler["metrics"] if one["type"] == "Pods"]
+    assert scaler["maxReplicas"] * each >= admitted
+    descriptors = int(production.environment("balancer")["BALANCER_NOFILE"] or 0)
+    assert descriptors / 2 > admitted, "one balancer carries all while the other is replaced"
+
+
 def test_every_pod_is_fenced_in(overlay: Overlay) -> None:
     policies = overlay.of("NetworkPolicy")
     for name, labels, pod in overlay.pods():
@@ -210,7 +218,7 @@ def test_workers_reach_dns_and_redis_and_nothing_else(overlay: Overlay) -> None:
         for rule in policy["spec"].get("egress", [])
     ]
     assert {port["port"] for rule in rules for port in rule["ports"]} == {
-        "dev": {53, "redis"},
+        "dev": {53, 6379},
         "production": {53, 6379, 26379},
     }[overlay.name]
 
@@ -223,11 +231,10 @@ def test_the_way_in_is_through_the_ingress_controller_the_balancer_and_the_worke
     assert path["backend"]["service"]["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
     assert production.selected(service["spec"]["selector"]) == {"balancer"}
     assert [one["hosts"] for one in ingress["spec"]["tls"]] == [[rule["host"]]]
-    entered = _peers_of_ingress(production, "balancer", "http")
+    entered = _peers_of_ingress(production, "balancer", 8000)
     assert ["namespaceSelector"] in [list(peer) for peer in entered]
-    assert {"podSelector": {"matchLabels": service["spec"]["selector"]}} in _peers_of_ingress(
-        production, "worker", "http"
-    )
+    balancers = {"podSelector": {"matchLabels": service["spec"]["selector"]}}
+    assert balancers in _peers_of_ingress(production, "worker", 8000)
 
 
 def test_the_ingress_keeps_quiet_sockets_takes_every_body_and_sends_nothing_twice(production: Overlay) -> None:
@@ -252,7 +259,7 @@ def _peers(policy: Manifest) -> list[Manifest]:
     return [peer for rule in rules for peer in [*rule.get("from", []), *rule.get("to", [])]]
 
 
-def _peers_of_ingress(overlay: Overlay, name: str, port: str) -> list[Manifest]:
+def _peers_of_ingress(overlay: Overlay, name: str, port: int) -> list[Manifest]:
     return [
         peer
         for policy in overlay.of("NetworkPolicy")
