@@ -86,6 +86,19 @@ async def test_with_replicas_waited_for_a_primary_that_slept_through_its_failove
             await load.finish()
 
 
+async def test_a_failover_that_is_asked_for_is_not_seen(pool: Watched) -> None:
+    with workers(2, **waiting_workers(pool, 1)) as two:
+        balancer = CountingBalancer([worker.port for worker in two])
+        async with balancer.listening() as url, Load(url, clients=CLIENTS) as load:
+            with pool.sentinels[0].client() as sentinel:
+                sentinel.execute_command("SENTINEL FAILOVER", SERVICE)
+            await leads(pool)
+            await asyncio.to_thread(pool.convert, pool.primary, pool.replica)
+            await load.goes_on()
+            await load.finish()
+            assert balancer.connections == CLIENTS, "somebody had to come again"
+
+
 async def test_without_waiting_each_step_that_a_failover_loses_is_told_to_its_client(tmp_path: Path) -> None:
     with watched(tmp_path, failover_timeout_s=30) as servers, workers(2, **waiting_workers(servers, 0)) as two:
         envs = [
