@@ -1,7 +1,7 @@
 """TCP proxies in front of a worker or a Redis: what passes can be delayed, cut, and waited for.
 
 A fault strikes best while a step is on its way, so a line knows what a step looks like: to a worker a POST or
-a frame on a WebSocket, to Redis a script's call. Messages are small; nothing here slows a fast sender down.
+a frame on a WebSocket, to Redis a commit. Messages are small; nothing here slows a fast sender down.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def step_to_worker(pair: Pair, chunk: bytes) -> bool:
         return b"step" in _unmasked(chunk[:64])
     head = chunk[:4096]
     pair.upgraded = b"upgrade: websocket" in head.lower()
-    return head.startswith(b"POST ") and b"/step" in head.partition(b"\r\n")[0]
+    return head.startswith(b"POST ") and b"/step " in head.partition(b"\r\n")[0]
 
 
 def _unmasked(frame: bytes) -> bytes:
@@ -34,9 +34,9 @@ def _unmasked(frame: bytes) -> bytes:
     return bytes(byte ^ mask[number % 4] for number, byte in enumerate(payload))
 
 
-def script_to_redis(pair: Pair, chunk: bytes) -> bool:  # noqa: ARG001 - every connection is alike
-    """Whether a chunk from a worker calls a script, rather than asking or replicating."""
-    return b"EVALSHA" in chunk
+def commit_to_redis(pair: Pair, chunk: bytes) -> bool:  # noqa: ARG001 - every connection is alike
+    """Whether a chunk from a worker commits: of the scripts that are called this one alone has eleven words."""
+    return b"*11\r\n$7\r\nEVALSHA\r\n" in chunk
 
 
 @dataclass(slots=True, eq=False)

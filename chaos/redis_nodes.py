@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.lines import Line, script_to_redis
+from chaos.lines import Line, commit_to_redis
 from chaos.processes import Process, fixed_port
 from chaos.resp import RedisError, Reply, ask
 
@@ -147,7 +147,7 @@ def _node(name: str, folder: Path, primary: int | None) -> Node:
     configuration = home / "redis.conf"
     configuration.write_text("\n".join(lines) + "\n")
     process = Process(name, ["redis-server", str(configuration)], port, folder / f"{name}.log", {})
-    return Node(process, Line(line, port, script_to_redis))
+    return Node(process, Line(line, port, commit_to_redis))
 
 
 def _sentinel(number: int, folder: Path, primary: int) -> Process:
