@@ -22,14 +22,41 @@ START_S = 20.0
 _POLL_S = 0.02
 
 
-class Balancer:
+class StatsPage:
+    """What a balancer's own page says."""
+
+    def __init__(self, url: str) -> None:
+        self.stats_url = url
+
+    def ready(self) -> bool:
+        """Whether it has a worker that is ready."""
+        return httpx.get(f"{self.stats_url}/ready", trust_env=False).status_code == 200
+
+    def stats(self) -> dict[str, dict[str, str]]:
+        """Its columns of every worker, by the name that the balancer gives it."""
+        return {row["svname"]: row for row in self._rows() if row["pxname"] == "workers" and row["svname"] != "BACKEND"}
+
+    def answered(self, status: str) -> int:
+        """How many answers of this class (4xx, 5xx) clients got."""
+        return next(int(row[f"hrsp_{status}"]) for row in self._rows() if row["pxname"] == "public")
+
+    def up(self) -> set[str]:
+        """The workers in rotation."""
+        return {name for name, row in self.stats().items() if row["status"].startswith("UP")}
+
+    def _rows(self) -> list[dict[str, str]]:
+        page = httpx.get(f"{self.stats_url}/;csv", trust_env=False).text
+        return list(csv.DictReader(io.StringIO(page.removeprefix("# "))))
+
+
+class Balancer(StatsPage):
     """One haproxy process after another, on the same two ports and before the same workers."""
 
     def __init__(self, folder: Path, worker_ports: Sequence[int], **settings: str) -> None:
         self.port, self.stats_port = free_port(), free_port()
+        super().__init__(f"http://127.0.0.1:{self.stats_port}")
         secure = bool(settings.get("BALANCER_TLS_PEM"))
         self.url = f"{'https' if secure else 'http'}://127.0.0.1:{self.port}"
-        self.stats_url = f"http://127.0.0.1:{self.stats_port}"
         self._workers = folder / "workers.cfg"
         servers = (f"    server w{number} 127.0.0.1:{port}\n" for number, port in enumerate(worker_ports, 1))
         self._workers.write_text("backend workers from pool\n" + "".join(servers))
@@ -82,26 +109,6 @@ class Balancer:
         """Crash and come back on the same ports."""
         self.stop()
         self.start()
-
-    def ready(self) -> bool:
-        """Whether it has a worker that is ready."""
-        return httpx.get(f"{self.stats_url}/ready", trust_env=False).status_code == 200
-
-    def stats(self) -> dict[str, dict[str, str]]:
-        """The stats page's columns of every worker, by its name (w1, w2, …)."""
-        return {row["svname"]: row for row in self._rows() if row["pxname"] == "workers" and row["svname"] != "BACKEND"}
-
-    def answered(self, status: str) -> int:
-        """How many answers of this class (4xx, 5xx) clients got."""
-        return next(int(row[f"hrsp_{status}"]) for row in self._rows() if row["pxname"] == "public")
-
-    def up(self) -> set[str]:
-        """The workers in rotation."""
-        return {name for name, row in self.stats().items() if row["status"].startswith("UP")}
-
-    def _rows(self) -> list[dict[str, str]]:
-        page = httpx.get(f"{self.stats_url}/;csv", trust_env=False).text
-        return list(csv.DictReader(io.StringIO(page.removeprefix("# "))))
 
 
 @contextmanager
