@@ -52,11 +52,12 @@ def follow(replica: RedisServer, primary: RedisServer) -> None:
         client.replicaof("127.0.0.1", str(primary.port))
     wait_for(lambda: replicates(replica, primary), "replication")
     with primary.client() as client:
-        _acknowledged(client)
+        following = int(client.info("replication")["connected_slaves"])
+        _acknowledged(client, following)
 
 
-def _acknowledged(primary: Redis) -> None:
-    wait_for(lambda: primary.wait(1, 100) >= 1, "the replica's first acknowledgement")
+def _acknowledged(primary: Redis, following: int = 1) -> None:
+    wait_for(lambda: primary.wait(following, 100) >= following, "the replica's first acknowledgement")
 
 
 @contextlib.contextmanager
@@ -72,10 +73,11 @@ def replicated(directory: Path, *options: str) -> Iterator[tuple[RedisServer, Re
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A primary and a replica, by the roles they begin with, and the sentinels that watch them."""
+    """A primary, a replica and maybe spare ones, by the roles they begin with, and the sentinels over them."""
 
     primary: RedisServer
     replica: RedisServer
+    spare: list[RedisServer]
     sentinels: list[RedisServer]
 
     @property
@@ -90,16 +92,23 @@ class Watched:
             took = client.info("replication")["role"] == "master"
         return took and all(_named(sentinel) == server.port for sentinel in self.sentinels)
 
+    def promoted(self) -> bool:
+        """Whether one of the replicas leads."""
+        return any(self.leads(server) for server in (self.replica, *self.spare))
+
     def convert(self, server: RedisServer, primary: RedisServer) -> None:
         """Return once the sentinels have made a replica of what came back as a primary of its own."""
         wait_for(lambda: replicates(server, primary), "the old primary's new part", 4 * START_S)
 
 
 @contextlib.contextmanager
-def watched(directory: Path, *options: str, failover_timeout_s: int = 6, login: str = "") -> Iterator[Watched]:
-    """A primary, a replica and three sentinels that know all of it; `login` lines go into the sentinels' files."""
+def watched(directory: Path, *options: str, spares: int = 0, failover_timeout_s: int = 6) -> Iterator[Watched]:
+    """A primary, a replica and more to spare, and three sentinels that know all of it."""
     with replicated(directory, *options) as (primary, replica), contextlib.ExitStack() as stack:
-        sentinels = []
+        sentinels, spare = [], []
+        for number in range(spares):
+            spare.append(stack.enter_context(redis_server(directory / f"spare-{number}", *SYNC_AT_ONCE, *options)))
+            follow(spare[-1], primary)
         for number in range(SENTINELS):
             folder, port = directory / f"sentinel-{number}", free_port()
             folder.mkdir()
@@ -107,18 +116,18 @@ def watched(directory: Path, *options: str, failover_timeout_s: int = 6, login: 
             config.write_text(
                 f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} {QUORUM}\n"
                 f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n"
-                f"sentinel failover-timeout {SERVICE} {failover_timeout_s * 1000}\n{login}"
+                f"sentinel failover-timeout {SERVICE} {failover_timeout_s * 1000}\n"
             )
             sentinels.append(stack.enter_context(redis_server(folder, port=port, before=(str(config), "--sentinel"))))
         for sentinel in sentinels:
-            wait_for(partial(_knows_all, sentinel), "the sentinels' view")
-        yield Watched(primary, replica, sentinels)
+            wait_for(partial(_knows_all, sentinel, 1 + spares), "the sentinels' view")
+        yield Watched(primary, replica, spare, sentinels)
 
 
-def _knows_all(sentinel: RedisServer) -> bool:
+def _knows_all(sentinel: RedisServer, replicas: int) -> bool:
     with sentinel.client() as client:
         seen = _fields(client.execute_command("SENTINEL MASTER", SERVICE))
-    return int(seen["num-slaves"]) == 1 and int(seen["num-other-sentinels"]) == SENTINELS - 1
+    return int(seen["num-slaves"]) == replicas and int(seen["num-other-sentinels"]) == SENTINELS - 1
 
 
 def _named(sentinel: RedisServer) -> int:

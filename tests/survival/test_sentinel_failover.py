@@ -73,6 +73,16 @@ async def test_with_replicas_waited_for_a_killed_primary_loses_and_repeats_nothi
             await load.finish()
 
 
+async def test_with_a_replica_to_spare_a_killed_primary_is_not_waited_for(tmp_path: Path) -> None:
+    with watched(tmp_path, *FENCED, spares=1) as servers, workers(2, **waiting_workers(servers, 1)) as two:
+        balancer = CountingBalancer([worker.port for worker in two])
+        async with balancer.listening() as url, Load(url, clients=CLIENTS) as load:
+            await asyncio.to_thread(servers.primary.stop)
+            await asyncio.to_thread(wait_for, servers.promoted, "the failover")
+            await load.goes_on()
+            await load.finish()
+
+
 async def test_with_replicas_waited_for_a_primary_that_slept_through_its_failover_is_fenced(pool: Watched) -> None:
     with workers(2, **waiting_workers(pool, 1)) as two:
         balancer = CountingBalancer([worker.port for worker in two])
