@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("image")
 
 HELLO = MetaGameAction(message="hello")
 END_S = 60
+PROGRAMS: list[str] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 STARTED = f"""
 import os, sys, time
 from metagame import MetaGameEnv
@@ -40,15 +41,14 @@ def _nothing_stays() -> object:
 
 def quick_start() -> str:
     """The README's first program, on a container of its own."""
-    [code, *_] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    code = str(code).replace(
+    code = PROGRAMS[0].replace(
         'MetaGameEnv(base_url="http://localhost:8000")', f'MetaGameEnv.from_docker_image("{IMAGE}")'
     )
     assert f'env = MetaGameEnv.from_docker_image("{IMAGE}")' in code
     return code
 
 
-def test_the_quick_start_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_quick_start_runs_on_a_container_of_its_own(tmp_path: Path) -> None:
     with script(quick_start(), tmp_path) as process:
         said, wrong = process.communicate(timeout=END_S)
         left = containers_of(process.pid)
