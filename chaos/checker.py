@@ -188,7 +188,7 @@ class _Walk(_Judge):
             return
         if episode != self.episode:
             text = f"state says episode {episode}, not {self.episode}"
-            self.violation("swapped", step, text, *self._evidence(entry))
+            self.violation("lost" if episode is None else "swapped", step, text, *self._evidence(entry))
         else:
             self._number(step, entry, self.step, f"state says step {step}")
         self._stands(episode, step, self.newest if step == self.step else None, entry)

@@ -10,7 +10,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -207,8 +207,12 @@ class OnContainers:
 
     async def _balancer_restart(self, fault: Fault) -> tuple[list[float], str]:
         balancer = (await self._pool.containers("balancer"))[0]
+        await self._pool.docker("pause", balancer)
+        await asyncio.sleep(_HELD_S)
         instants = [asyncio.get_running_loop().time()]
         await self._pool.docker("kill", "--signal", fault.how, balancer)
+        with suppress(NotReady):  # a SIGKILL ends it paused, another signal waits until it goes on
+            await self._pool.docker("unpause", balancer)
         await self._pool.docker("wait", balancer)
         await self._pool.docker("start", balancer)
         await self._pool.ready()

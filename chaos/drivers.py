@@ -33,8 +33,16 @@ _RECONNECT_S = 0.2
 Lost = Callable[[str], None]
 
 
+NOTHING_YET = (None, 0)
+"""Where a session stands that does not exist."""
+
+
 class Unknown(Exception):
     """The call may have counted; the text says what happened."""
+
+
+class NoSession(Unknown):
+    """The server knows no such session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,8 @@ class StockSocket:
             try:
                 data = await self._ask("state", None)
                 return data["episode_id"], data["step_count"]
+            except NoSession:
+                return NOTHING_YET
             except Unknown:
                 await self.recover()
                 await asyncio.sleep(_RECONNECT_S)
@@ -165,7 +175,8 @@ class StockSocket:
         except (OSError, TimeoutError, WebSocketException, EOFError) as wrong:
             raise Unknown(f"{type(wrong).__name__}: {wrong}"[:300]) from None
         if answer["type"] == "error":
-            raise Unknown(str(answer["data"].get("message"))[:300])
+            said = str(answer["data"].get("message"))[:300]
+            raise NoSession(said) if answer["data"].get("reason") == "session_lost" else Unknown(said)
         result: dict[str, Any] = answer["data"]
         return result
 
@@ -197,6 +208,8 @@ class StockHttp:
             try:
                 data = await self._ask("GET", "/state", None)
                 return data["episode_id"], data["step_count"]
+            except NoSession:
+                return NOTHING_YET
             except Unknown:
                 await asyncio.sleep(_RECONNECT_S)
 
@@ -211,7 +224,7 @@ class StockHttp:
             raise Unknown(f"{type(wrong).__name__}: {wrong}"[:300]) from None
         if not answer.is_success:
             said = f"{answer.status_code} {answer.text[:300]}"
-            raise Unknown(said)
+            raise NoSession(said) if answer.status_code == httpx.codes.NOT_FOUND else Unknown(said)
         result: dict[str, Any] = answer.json()
         return result
 

@@ -100,6 +100,14 @@ def test_another_episode_in_state_is_swapped() -> None:
     assert kinds == {"swapped"}
 
 
+def test_a_session_that_no_longer_exists_is_lost() -> None:
+    assert judge(started().steps(3).state(episode=None, step=0).end()).violations[0].kind == "lost"
+
+
+def test_a_session_whose_first_reset_did_not_count_does_not_exist_yet() -> None:
+    assert judge(Story().unknown_reset("one", counts=False).reset("two").steps(1).end()).violations == []
+
+
 def test_another_sessions_echo_is_swapped_and_the_evidence_names_it() -> None:
     other = started(session="s2").steps(1).end()
     story = started().steps(1, echo="s2.2").end()
