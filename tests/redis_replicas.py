@@ -73,11 +73,10 @@ def replicated(directory: Path, *options: str) -> Iterator[tuple[RedisServer, Re
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A primary, a replica and maybe spare ones, by the roles they begin with, and the sentinels over them."""
+    """A primary and the replica that may take its place, by the roles they begin with, and the sentinels over them."""
 
     primary: RedisServer
     replica: RedisServer
-    spare: list[RedisServer]
     sentinels: list[RedisServer]
 
     @property
@@ -92,10 +91,6 @@ class Watched:
             took = client.info("replication")["role"] == "master"
         return took and all(_named(sentinel) == server.port for sentinel in self.sentinels)
 
-    def promoted(self) -> bool:
-        """Whether one of the replicas leads."""
-        return any(self.leads(server) for server in (self.replica, *self.spare))
-
     def convert(self, server: RedisServer, primary: RedisServer) -> None:
         """Return once the sentinels have made a replica of what came back as a primary of its own."""
         wait_for(lambda: replicates(server, primary), "the old primary's new part", 4 * START_S)
@@ -103,12 +98,12 @@ class Watched:
 
 @contextlib.contextmanager
 def watched(directory: Path, *options: str, spares: int = 0, failover_timeout_s: int = 6) -> Iterator[Watched]:
-    """A primary, a replica and more to spare, and three sentinels that know all of it."""
+    """A primary, a replica and spare ones that only follow, and three sentinels that know all of it."""
     with replicated(directory, *options) as (primary, replica), contextlib.ExitStack() as stack:
-        sentinels, spare = [], []
+        sentinels = []
         for number in range(spares):
-            spare.append(stack.enter_context(redis_server(directory / f"spare-{number}", *SYNC_AT_ONCE, *options)))
-            follow(spare[-1], primary)
+            spare = redis_server(directory / f"spare-{number}", *SYNC_AT_ONCE, *options, "--replica-priority", "0")
+            follow(stack.enter_context(spare), primary)
         for number in range(SENTINELS):
             folder, port = directory / f"sentinel-{number}", free_port()
             folder.mkdir()
@@ -121,7 +116,7 @@ def watched(directory: Path, *options: str, spares: int = 0, failover_timeout_s:
             sentinels.append(stack.enter_context(redis_server(folder, port=port, before=(str(config), "--sentinel"))))
         for sentinel in sentinels:
             wait_for(partial(_knows_all, sentinel, 1 + spares), "the sentinels' view")
-        yield Watched(primary, replica, spare, sentinels)
+        yield Watched(primary, replica, sentinels)
 
 
 def _knows_all(sentinel: RedisServer, replicas: int) -> bool:
