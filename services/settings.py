@@ -62,8 +62,8 @@ class Settings(BaseSettings):
             ge=0,
             le=16,
             validation_alias=_names("REDIS_WAIT_REPLICAS"),
-            description="Replicas that must have a step before it is answered (WAIT after every batch);"
-            " with fewer there, steps fail as while Redis is away",
+            description="Replicas that must have a step before it is answered: all there are, for a failover to"
+            " lose none. With fewer there, steps fail as while Redis is away",
         ),
     ] = 0
     max_sessions: Annotated[

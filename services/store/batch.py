@@ -86,7 +86,7 @@ class Batcher:
         if queue is None or queue.lane is not lane:
             queue = self._queues[lane.name] = _Queue(lane)
         if queue.gate.away and queue.gate.refuses(loop.time(), trying=queue.in_flight > 0):
-            self._fail([request], "its server does not answer", unknown=False)
+            self._fail([request], queue.gate.reason, unknown=False)
             return
         self._waiting += 1
         queue.waiting.append(request)
@@ -121,8 +121,9 @@ class Batcher:
             try:
                 connection = await queue.lane.take()
             except _NO_CONNECTION as error:
-                self._fail(batch, f"no connection: {error}", unknown=False)
-                self._give_up(queue)
+                reason = f"no connection: {error}"
+                self._fail(batch, reason, unknown=False)
+                self._give_up(queue, reason)
                 return
             try:
                 exchange = Exchange(connection, self._replicas, asking=queue.lane.asking)
@@ -146,7 +147,7 @@ class Batcher:
             self._contact.seen()
             queue.gate.worked()
         else:
-            self._give_up(queue)
+            self._give_up(queue, report.given_up)
         for request, where in report.redirected:
             lane = None if queue.lane.asking else self._lanes.at(where.host or queue.lane.host, where.port)
             if lane is None:
@@ -165,17 +166,17 @@ class Batcher:
         waiting, queue.waiting = queue.waiting, deque()
         self._fail(waiting, reason, unknown=False)
 
-    def _give_up(self, queue: _Queue) -> None:
+    def _give_up(self, queue: _Queue, reason: str) -> None:
         """Fail what waits for a server that does not work: batch after batch would fail as this one did."""
         self._lanes.doubt(queue.lane)
-        queue.gate.failed(asyncio.get_running_loop().time())
-        self._fail_waiting(queue, "its server does not answer")
+        queue.gate.failed(asyncio.get_running_loop().time(), reason)
+        self._fail_waiting(queue, reason)
 
     def _reroute(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
         """Ask where keys live, once for all that wait for it."""
         if self._routing is None:
             if self._routes.refuses(loop.time(), trying=False):
-                self._fail([request], "no node answers", unknown=False)
+                self._fail([request], self._routes.reason, unknown=False)
                 return
             self._routing = loop.create_task(self._route())
         self._waiting += 1
@@ -188,7 +189,7 @@ class Batcher:
             await self._lanes.learn()
         except Exception as error:  # noqa: BLE001 - whatever broke, no caller may hang
             reason = f"no connection: {error}"
-            self._routes.failed(loop.time())
+            self._routes.failed(loop.time(), reason)
         else:
             self._routes.worked()
         self._routing = None

@@ -19,16 +19,19 @@ _jitter = random.Random()  # noqa: S311 - spreads workers; the global generator 
 class Gate:
     """Open while a server works; after a failure open to one at a time, at once the first time."""
 
-    __slots__ = ("_opens_at", "_pause_s", "away")
+    __slots__ = ("_opens_at", "_pause_s", "away", "reason")
 
     def __init__(self) -> None:
         self.away = False
+        self.reason = ""
+        """Why the last one failed, for those that are refused."""
         self._pause_s = 0.0
         self._opens_at = 0.0
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, reason: str) -> None:
         """The server did not do its work."""
         self.away = True
+        self.reason = reason
         self._opens_at = now + self._pause_s * _jitter.uniform(0.5, 1.0)
         self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
 

@@ -148,7 +148,7 @@ def test_a_gate_lets_one_through_at_once_then_after_pauses_that_grow_to_a_bound(
     assert not gate.refuses(now, trying=True)
     opens = []
     for _ in range(12):
-        gate.failed(now)
+        gate.failed(now, "gone")
         assert gate.away
         assert gate.refuses(now + 3600, trying=True)
         began = now
@@ -161,5 +161,5 @@ def test_a_gate_lets_one_through_at_once_then_after_pauses_that_grow_to_a_bound(
     assert any(later > earlier for earlier, later in pairwise(opens))
     gate.worked()
     assert not gate.refuses(now, trying=True)
-    gate.failed(now)
+    gate.failed(now, "gone")
     assert not gate.refuses(now, trying=False)
