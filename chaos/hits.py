@@ -16,6 +16,7 @@ while it lasted.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -114,14 +115,14 @@ def impacts(calls: Sequence[Call], strikes: Sequence[Strike]) -> list[Impact]:
     in_flight: dict[int, list[Call]] = defaultdict(list)
     hit: dict[int, list[Call]] = defaultdict(list)
     for call in calls:
-        first = next(((at_s, number) for at_s, number in instants if call.sent_s <= at_s < call.ended_s), None)
-        if first is None:
+        place = bisect_left(instants, (call.sent_s, -1))
+        if place == len(instants) or instants[place][0] >= call.ended_s:
             for number, strike in enumerate(strikes):
                 if not strike.instants_s and any(strike.began_s <= at <= strike.ended_s for at in call.failures_s):
                     in_flight[number].append(call)
                     hit[number].append(call)
             continue
-        at_s, number = first
+        at_s, number = instants[place]
         in_flight[number].append(call)
         over_s = strikes[number].ended_s + SLACK_S
         failed = any(at_s <= failed_s <= over_s for failed_s in call.failures_s)

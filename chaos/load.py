@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,9 @@ class Load:
                     await driver.close()
 
     async def pause(self, draw: random.Random) -> None:
-        """The time between two steps."""
-        await asyncio.sleep(draw.uniform(0.5, 1.5) / self._plan.steps_per_s)
+        """The time between two steps, cut short by the end."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.finish.wait(), draw.uniform(0.5, 1.5) / self._plan.steps_per_s)
 
     def _driver(self, kind: str, client: Client) -> Driver:
         match kind:

@@ -83,6 +83,7 @@ class Report:
                 "counted_late": self.verdict.counted_late,
             },
             "faults": [self._fault_json(kind) for kind in self.options.faults],
+            "strikes": [asdict(strike) for strike in self.strikes],
             "missed": self.missed,
             "waited_s": round(self.waited_s, 4),
             "pauses": _pauses_json(self.pauses),

@@ -20,6 +20,7 @@ from chaos.processes import StartFailed
 from chaos.records import Stored, Unreadable, read
 from chaos.redis_nodes import NotWell
 from chaos.report import Report
+from chaos.resp import RedisError
 
 FINISH_DEADLINE_S = 150.0
 """After the last fault a client may still wait this long: its own deadline, twice, and a reset."""
@@ -42,7 +43,7 @@ class Pool(Protocol):
 
 async def run(options: Options, folder: Path, say: Callable[[str], None]) -> Report:
     """Everything but the printing; raises StartFailed, NotReady or NotWell where the pool does not come up."""
-    async with _pool(options, folder) as (pool, inflicts):
+    async with _pool(options, folder, say) as (pool, inflicts):
         loop = asyncio.get_running_loop()
         started_s = loop.time()
 
@@ -64,12 +65,13 @@ async def run(options: Options, folder: Path, say: Callable[[str], None]) -> Rep
 
 
 @asynccontextmanager
-async def _pool(options: Options, folder: Path) -> AsyncIterator[tuple[Pool, Inflicts]]:
+async def _pool(options: Options, folder: Path, say: Callable[[str], None]) -> AsyncIterator[tuple[Pool, Inflicts]]:
     """The pool, and what inflicts faults on it."""
     if options.compose:
         from chaos.compose import ComposePool, OnContainers  # noqa: PLC0415 - processes need no docker
 
         async with ComposePool(options.workers) as composed:
+            say(f"compose project {composed.project} at {composed.base_url}")
             yield composed, OnContainers(composed)
         return
     async with ProcessPool(folder, options.workers, options.mutant) as pool:
@@ -102,7 +104,7 @@ async def _under_fault(load: Load, faults: Faults, options: Options, clock: Call
 async def _finals(pool: Pool, sessions: Sequence[str], trouble: list[str]) -> dict[str, Final]:
     try:
         raw = await pool.records(list(sessions))
-    except (OSError, TimeoutError, NotWell) as wrong:
+    except (OSError, TimeoutError, RedisError, NotReady, NotWell) as wrong:
         trouble.append(f"Redis cannot be read: {wrong}")
         raw = {}
     limit = asyncio.Semaphore(_AT_ONCE)

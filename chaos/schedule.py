@@ -128,7 +128,7 @@ class _Planner:
             case "cut":
                 how = " ".join(draw.sample(CUTS, len(CUTS)))
             case "delay":
-                for_s, how = draw.uniform(1, 3), f"{draw.choice(PLACES)} by {draw.randrange(100, 400, 20)} ms"
+                for_s, how = draw.uniform(1, 3), f"{draw.choice(PLACES)} by {draw.randrange(300, 700, 20)} ms"
             case "balancer-restart":
                 how = draw.choice(("SIGTERM", "SIGKILL"))
         return for_s, how
