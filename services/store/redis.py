@@ -33,7 +33,7 @@ from .base import (
 from .batch import Batcher
 from .contact import Contact
 from .exchange import Replicas
-from .keys import places_key, record_key
+from .keys import record_key
 from .lanes import lanes_of
 from .places import Places
 
@@ -197,8 +197,12 @@ class RedisStore:
         await self._places.keep()
 
     async def ping(self) -> None:
-        """Return if the Redis that has the places answers, and enough replicas follow it."""
-        await self._batcher.send(scripts.Command(places_key(self._prefix), ("PING",)))
+        """Return if the Redis that has the places takes writes, and enough replicas have them.
+
+        A PING would be answered by a replica, too, by a primary whose replicas are gone, and by one
+        that waits for them: Redis 8 lets WAIT pass where the connection has written nothing.
+        """
+        await self.keep()
 
     async def close(self) -> None:
         """Give up connections; what waits fails."""

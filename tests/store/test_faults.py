@@ -255,6 +255,34 @@ async def test_a_replica_refuses_with_certainty(own_redis: RedisServer) -> None:
     await store.close()
 
 
+@pytest.mark.parametrize("kind", ["a replica", "a primary without the replicas it must have"])
+async def test_a_redis_that_takes_no_writes_is_not_ready(own_redis: RedisServer, kind: str) -> None:
+    store = store_at(own_redis.url)
+    await store.ping()
+    with own_redis.client() as client:
+        if kind == "a replica":
+            client.replicaof("127.0.0.1", str(free_port()))
+        else:
+            client.config_set("min-replicas-to-write", "1")
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable) as caught:
+                await store.ping()
+            assert caught.value.unknown is False
+            assert "replica" in str(caught.value)
+        client.config_set("min-replicas-to-write", "0")
+        client.replicaof("NO", "ONE")
+    await until(lambda: _pings(store))
+    await store.close()
+
+
+async def _pings(store: RedisStore) -> bool:
+    try:
+        await store.ping()
+    except StoreUnavailable:
+        return False
+    return True
+
+
 async def test_a_wrong_password_is_a_certain_refusal_that_shows_no_password(tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
         with server.client() as client:
