@@ -44,7 +44,7 @@ async def test_a_hang_shorter_than_the_deadline_is_only_a_pause(pool: Pool, sess
             await socket.reset()
             with pool.redis.asleep():
                 asked = [asyncio.create_task(socket.step(request_id="the-first"))]
-                await asyncio.sleep(TIMEOUT_S / 2)  # the fault's length: longer than an attempt
+                await asyncio.sleep(0.4 * TIMEOUT_S)  # the fault's length: longer than an attempt
             assert await asyncio.gather(*asked) == [1]
             assert await socket.step() == 2
         await load.goes_on()
