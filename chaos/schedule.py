@@ -7,6 +7,7 @@ leases while the pool goes on.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def plan(seed: int, duration_s: float, kinds: Sequence[str], workers: Sequence[s
     """The faults of a run, in order; raises ValueError where the time is too short to have each kind once."""
     least_s = needs_s(kinds, len(workers))
     if duration_s < least_s:
-        message = f"these faults need --duration {least_s:.0f} or more"
+        message = f"these faults need --duration {math.ceil(least_s)} or more"
         raise ValueError(message)
     return _Planner(seed, duration_s - SETTLE_S, kinds, workers).run()
 

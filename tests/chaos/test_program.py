@@ -15,7 +15,7 @@ import pytest
 from chaos.journal import read
 from tests.chaos.program import ROOT, chaos, processes_with
 
-SHORT = ("--duration", "24", "--faults", "kill,cut,balancer-restart,redis-restart", "--sessions", "16")
+SHORT = ("--duration", "28", "--faults", "kill,cut,balancer-restart,redis-restart", "--sessions", "16")
 
 
 def test_a_clean_run_hits_with_every_fault_and_finds_nothing(tmp_path: Path) -> None:
