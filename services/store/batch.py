@@ -149,12 +149,14 @@ class Batcher:
         else:
             self._give_up(queue, report.given_up)
         for request, where in report.redirected:
-            lane = None if queue.lane.asking else self._lanes.at(where.host or queue.lane.host, where.port)
-            if lane is None:
-                self._fail([request], f"refused: {where}", unknown=False)
-                self._lanes.doubt(queue.lane)
-            else:
+            host = where.host or queue.lane.host
+            lane = None if queue.lane.asking else self._lanes.at(host, where.port)
+            if lane is not None:
                 self._enqueue(request, lane, asyncio.get_running_loop())
+                continue
+            hint = "again" if queue.lane.asking else "as by a cluster, whose URL is redis+cluster://"
+            self._fail([request], f"redirected to {host}:{where.port}, {hint}", unknown=False)
+            self._lanes.doubt(queue.lane)
 
     def _fail(self, requests: Iterable[Request], reason: str, *, unknown: bool) -> None:
         self._contact.lost()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -93,6 +94,18 @@ async def test_a_slot_that_moved_is_found_at_once_and_remembered(cluster_at: lis
         assert calls(client, "asking") == asked, "the map was not read again"
     assert store._batcher._waiting == 0
     await store.close()
+
+
+async def test_a_cluster_named_by_the_url_of_a_single_redis_is_told_so(cluster_at: list[RedisServer]) -> None:
+    urls = [f"redis://127.0.0.1:{node.port}" for node in cluster_at]
+    answers: list[object] = []
+    for url in urls:
+        store = RedisStore(open_client(url, timeout_s=9), max_sessions=100, ttl_ms=60_000)
+        answers += await asyncio.gather(store.load("s"), return_exceptions=True)
+        await store.close()
+    told = [answer for answer in answers if isinstance(answer, StoreUnavailable)]
+    assert len(told) == len(cluster_at) - 1
+    assert all("redis+cluster://" in str(answer) and answer.unknown is False for answer in told)
 
 
 @pytest.mark.parametrize("to", ["a master", "a node without slots"])

@@ -80,6 +80,7 @@ async def test_a_full_redis_refuses_steps_whole_and_lets_go_on_once_there_is_roo
         async with Socket(pool.workers[0], session_id) as socket, http(pool.workers[1]) as client:
             await socket.ask("reset", {"episode_id": "one"})
             assert await socket.step() == 1
+            other = (await client.post("/sessions")).json()["session_id"]
             with pool.redis.client() as redis:
                 assert redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
                 redis.config_set("maxmemory", "1")
@@ -91,6 +92,8 @@ async def test_a_full_redis_refuses_steps_whole_and_lets_go_on_once_there_is_roo
                     over_http = await client.post(f"/sessions/{session_id}/step", json=ACTION)
                     assert (over_http.status_code, over_http.json()["retryable"]) == (503, True)
                     assert (await client.post("/reset")).status_code == 503
+                    assert (await client.delete(f"/sessions/{other}")).status_code == 204
+                    assert await readiness(pool.workers[0]) == "ready"  # what makes room still works
                     assert await socket.stands() == ("one", 1)
                     assert (await client.get(f"/sessions/{session_id}/state")).json()["step_count"] == 1
                 finally:
