@@ -75,6 +75,11 @@ class Balancer(StatsPage):
         assert self._process is not None
         return self._process.pid
 
+    def peak_mib(self) -> float:
+        """The most memory that it has had (Linux)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
     @property
     def log(self) -> str:
         return self._log.read_text()

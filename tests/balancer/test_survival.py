@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from uuid import uuid4
 
 import httpx
@@ -99,6 +99,16 @@ async def test_a_draining_worker_gets_nothing_new_and_kept_connections_cost_no_e
     assert await leaving.exit_code() == 0
     drained = True
     await asyncio.gather(*hammering)
+
+
+async def test_sockets_that_all_come_again_at_once_take_no_buffer_each(balanced: Balanced) -> None:
+    many = 400
+    async with AsyncExitStack() as stack:
+        sockets = [Socket(balanced.balancer, f"{uuid4().hex}") for _ in range(many)]
+        await asyncio.gather(*(stack.enter_async_context(socket) for socket in sockets))
+        await asyncio.gather(*(socket.reset() for socket in sockets))
+        assert balanced.balancer.peak_mib() < many / 2  # half of them with a buffer would be more
+        await asyncio.gather(*(socket.send("close") for socket in sockets))
 
 
 async def test_an_unmodified_openenv_client_keeps_its_episode_while_workers_are_killed_and_rolled(
