@@ -36,6 +36,9 @@ from metagame.wire.requests import CloseRequest, ResetRequest, StateRequest, Ste
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+LONGEST_REFUSAL_S = 10.0
+"""A server needs METAGAME_REDIS_TIMEOUT_S, 5 by default, to say that its store is away. An attempt that took
+longer met one that was frozen meanwhile: the next does not."""
 CLOSE_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_AWAY_S = 2.0
 """Where the last call has found that the server is away."""
@@ -213,7 +216,7 @@ class Session:
                     away.fields |= {"outcome": "unknown"} if failed.maybe_sent else {}
                     raise
                 # An attempt that the deadline would cut off is not begun: it might count unseen.
-                needs_s = clock() - began
+                needs_s = min(clock() - began, LONGEST_REFUSAL_S)
             else:
                 self._reached, self._away = True, False
                 return answer

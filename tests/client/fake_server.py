@@ -150,6 +150,11 @@ async def _slowly_away(server: FakeServer, socket: ServerConnection, session_id:
     await _away(server, socket, session_id, request)
 
 
+async def _away_after_a_freeze(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
+    await asyncio.sleep(1)
+    await _away(server, socket, session_id, request)
+
+
 async def _away_for_good(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
     assert not isinstance(request, CloseRequest)
     error = Unavailable("May have counted.", retryable=False, outcome="unknown")
@@ -173,6 +178,7 @@ FAULTS: dict[str, Callable[[FakeServer, ServerConnection, str, Request], Awaitab
     "late": _late,
     "away": _away,
     "slowly away": _slowly_away,
+    "away after a freeze": _away_after_a_freeze,
     "away for good": _away_for_good,
 }
 

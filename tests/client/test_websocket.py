@@ -187,6 +187,17 @@ async def test_an_attempt_that_the_deadline_would_cut_off_is_not_begun(server: F
         assert caught.value.retryable
 
 
+async def test_a_server_that_was_frozen_and_then_found_its_store_away_is_asked_again(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its attempt took more than half of the deadline, which says nothing of the next one."""
+    monkeypatch.setattr(session, "LONGEST_REFUSAL_S", 0.01)
+    async with AsyncMetaGameEnv(server.url, deadline_s=1.9) as env:
+        await env.reset()
+        server.faults.append("away after a freeze")
+        assert (await env.step(HELLO)).metadata["step"] == 1
+
+
 async def test_what_the_server_said_before_it_fell_silent_is_quoted_too(server: FakeServer) -> None:
     async with AsyncMetaGameEnv(server.url, deadline_s=0.5) as env:
         await env.reset()
