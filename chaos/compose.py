@@ -142,6 +142,8 @@ class OnContainers:
         self._pool = pool
         self._resting: set[str] = set()
         """Workers that a long pause has, which others leave alone."""
+        self._balancer = asyncio.Lock()
+        """Whoever holds the balancer still has it to himself: a long pause begins while another fault may."""
         self._verbs: dict[str, Callable[[Fault], Awaitable[tuple[list[float], str]]]] = {
             "kill": self._kill,
             "pause": self._pause,
@@ -207,14 +209,15 @@ class OnContainers:
 
     async def _balancer_restart(self, fault: Fault) -> tuple[list[float], str]:
         balancer = (await self._pool.containers("balancer"))[0]
-        await self._pool.docker("pause", balancer)
-        await asyncio.sleep(_HELD_S)
-        instants = [asyncio.get_running_loop().time()]
-        await self._pool.docker("kill", "--signal", fault.how, balancer)
-        with suppress(NotReady):  # a SIGKILL ends it paused, another signal waits until it goes on
-            await self._pool.docker("unpause", balancer)
-        await self._pool.docker("wait", balancer)
-        await self._pool.docker("start", balancer)
+        async with self._balancer:
+            await self._pool.docker("pause", balancer)
+            await asyncio.sleep(_HELD_S)
+            instants = [asyncio.get_running_loop().time()]
+            await self._pool.docker("kill", "--signal", fault.how, balancer)
+            with suppress(NotReady):  # a SIGKILL ends it paused, another signal waits until it goes on
+                await self._pool.docker("unpause", balancer)
+            await self._pool.docker("wait", balancer)
+            await self._pool.docker("start", balancer)
         await self._pool.ready()
         return instants, ""
 
@@ -222,13 +225,14 @@ class OnContainers:
     async def _striking(self) -> AsyncIterator[list[float]]:
         """The balancer holds steps back inside the block; the instant is its beginning."""
         balancer = (await self._pool.containers("balancer"))[0]
-        await self._pool.docker("pause", balancer)
-        try:
-            await asyncio.sleep(_HELD_S)
-            instants = [asyncio.get_running_loop().time()]
-            yield instants
-        finally:
-            await self._pool.docker("unpause", balancer)
+        async with self._balancer:
+            await self._pool.docker("pause", balancer)
+            try:
+                await asyncio.sleep(_HELD_S)
+                instants = [asyncio.get_running_loop().time()]
+                yield instants
+            finally:
+                await self._pool.docker("unpause", balancer)
 
     async def _worker(self, fault: Fault) -> str:
         workers = await self._pool.containers("worker")
