@@ -156,6 +156,8 @@ chromium: haproxy
 
 haproxy: redis
 	$(call from_apt,haproxy,haproxy,sudo apt-get install haproxy; on macOS: brew install haproxy)
+	$(call from_apt,openssl,openssl,sudo apt-get install openssl)
+	$(call from_apt,curl,curl,sudo apt-get install curl)
 
 clean:
 	@rm -rf .venv .venvs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -13,6 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from metagame import AsyncMetaGameEnv
+from tests.balancer.certificates import make_certificate
 from tests.balancer.conftest import Balanced
 from tests.balancer.haproxy import balancer
 from tests.survival.conftest import Pool
@@ -104,11 +104,8 @@ async def test_an_address_over_its_limit_is_told_and_goes_on_when_it_has_closed_
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate for 127.0.0.1, and its key behind it."""
     folder = tmp_path_factory.mktemp("tls")
-    key, chain, both = folder / "key.pem", folder / "chain.pem", folder / "both.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=balancer"
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(chain)]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
-    both.write_text(chain.read_text() + key.read_text())
+    both = folder / "both.pem"
+    both.write_text(make_certificate(folder))
     return both
 
 

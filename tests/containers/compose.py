@@ -16,7 +16,7 @@ from tests.containers import engine
 from tests.redis_servers import free_port
 
 COMMAND_DEADLINE_S = 240.0
-_OURS = ("METAGAME_", "BALANCER_", "COMPOSE_", "REDIS_")
+_OURS = ("METAGAME_", "BALANCER_", "COMPOSE_", "REDIS_", "BIND", "IMAGE", "WORKERS", "TLS_PEM", "NOFILE", "STOP_GRACE_")
 
 
 class ComposePool(StatsPage):
@@ -25,10 +25,12 @@ class ComposePool(StatsPage):
     def __init__(self, **settings: str) -> None:
         port, stats_port = free_port(), free_port()
         super().__init__(f"http://127.0.0.1:{stats_port}")
-        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+        self.url = f"{'https' if 'TLS_PEM' in settings else 'http'}://127.0.0.1:{port}"
         self.project = f"metagame-test-{uuid4().hex[:8]}"
         self._environment = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)} | {
             "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_ENV_FILES": os.devnull,  # no .env of whoever runs the tests
             "PORT": str(port),
             "STATS_PORT": str(stats_port),
             **settings,

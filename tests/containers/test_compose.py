@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from metagame import AsyncMetaGameEnv, MetaGameAction
+from tests.balancer.certificates import make_certificate
 from tests.containers import engine
 from tests.containers.compose import ComposePool, compose_pool
 from tests.survival.conftest import stock
@@ -210,6 +215,32 @@ def test_a_password_that_no_url_can_hold_is_refused_with_a_reason(image: str) ->
     with compose_pool(REDIS_PASSWORD="a b") as other:
         other.compose("up", "--detach", "redis")
         engine.wait_until(lambda: "may hold letters, digits" in other.compose("logs", "redis"), "the reason in its log")
+
+
+async def test_tls_by_a_file_and_a_new_certificate_without_losing_a_socket(image: str, tmp_path: Path) -> None:
+    file = tmp_path / "both.pem"
+    first, second = make_certificate(tmp_path), make_certificate(tmp_path)
+    file.write_text(first)
+    with compose_pool(TLS_PEM=str(file), WORKERS="1") as pool:
+        assert f"https://127.0.0.1:{pool.port}" in await asyncio.to_thread(pool.run, "make", "up")
+        trust = ssl.create_default_context(cadata=first)
+        async with httpx.AsyncClient(base_url=pool.url, verify=trust, trust_env=False) as client:
+            assert "; Secure" in (await client.post("/reset")).headers["set-cookie"]
+        async with connect(f"wss://127.0.0.1:{pool.port}/sessions/a/ws", ssl=trust, proxy=None) as socket:
+            file.write_text(second)
+            await asyncio.to_thread(pool.compose, "kill", "--signal", "HUP", "balancer")
+            shown = certificate_of(second)
+            engine.wait_until(
+                lambda: ssl.get_server_certificate(("127.0.0.1", pool.port)).strip() == shown, "the new certificate"
+            )
+            await socket.send('{"type":"reset","data":{}}')
+            assert json.loads(await socket.recv())["data"]["reward"] == 0.0
+
+
+def certificate_of(pem: str) -> str:
+    """The first certificate in a PEM file."""
+    end = "-----END CERTIFICATE-----"
+    return pem[: pem.index(end)] + end
 
 
 async def play(url: str) -> None:
