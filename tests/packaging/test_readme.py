@@ -20,7 +20,8 @@ from tests.survival.stock import interpreter
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-PYTHON = [code for language, code in BLOCKS if language == "python"]
+PYTHON = [code for language, code in BLOCKS if language == "python" and "from_docker_image" not in code]
+"""Those on a container are run by tests/containers."""
 SHELL = [code for language, code in BLOCKS if language == "sh" and "make " not in code]
 """What `make` does is run by whoever runs this test, and by .ci/run."""
 
