@@ -122,7 +122,7 @@ class _Planner:
             case "kill":
                 for_s = draw.uniform(0, 2)
             case "pause":
-                long = self._awake() and self._now_s + _LONG_PAUSE_S[1] <= self._until_s
+                long = self._awake() and self._now_s + _LONG_PAUSE_S[1] + self._reserved_s() <= self._until_s
                 for_s = draw.uniform(*(_LONG_PAUSE_S if long else _SHORT_PAUSE_S))
             case "failover":
                 how = draw.choice(("kill", "hang"))
@@ -144,6 +144,12 @@ class _Planner:
             case "roll":
                 return tuple(awake)
         return (self._draw.choice(awake),)
+
+    def _reserved_s(self) -> float:
+        """What a pause of the only worker must leave to the kinds that have not been yet."""
+        if len(self._workers) > 1:
+            return 0.0
+        return _GAP_S + sum(_takes_s(kind, 1) + _GAP_S for kind in self._kinds if kind not in self._seen)
 
     def _awake(self) -> bool:
         """Whether no long pause lasts; a second of slack for what runs late."""

@@ -43,10 +43,18 @@ def test_the_only_worker_sleeps_by_itself(seed: int) -> None:
         assert not [one for one in faults if asleep.at_s < one.at_s < asleep.at_s + asleep.for_s]
 
 
-@given(st.integers(0, 2**32), st.sets(st.sampled_from(KINDS), min_size=1))
-def test_the_shortest_run_has_each_kind_once_at_least(seed: int, kinds: set[str]) -> None:
+@given(
+    st.integers(0, 2**32),
+    st.sets(st.sampled_from(KINDS), min_size=1),
+    st.sampled_from([WORKERS[:1], WORKERS]),
+    st.sampled_from([0, 15, 30]),
+)
+def test_the_shortest_run_has_each_kind_once_at_least(
+    seed: int, kinds: set[str], workers: tuple[str, ...], more_s: float
+) -> None:
     chosen = sorted(kinds)
-    assert {fault.kind for fault in plan(seed, needs_s(chosen, 3), chosen, WORKERS)} == kinds
+    planned = plan(seed, needs_s(chosen, len(workers)) + more_s, chosen, workers)
+    assert {fault.kind for fault in planned} == kinds
 
 
 def test_a_time_too_short_is_refused_with_the_time_it_takes() -> None:
