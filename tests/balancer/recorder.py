@@ -15,6 +15,7 @@ class Recorder:
         self.requests: list[str] = []
         self.hang_ups = 0
         """How many requests to come are taken and not answered."""
+        self._connections: set[asyncio.Task[None]] = set()
 
     def values(self, header: str) -> list[list[str]]:
         """What each request has under this header."""
@@ -24,20 +25,34 @@ class Recorder:
         ]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
-        with suppress(OSError, asyncio.IncompleteReadError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                length = next((line for line in head.lower().split("\r\n") if line.startswith("content-length:")), ":0")
-                await reader.readexactly(int(length.partition(":")[2]))
-                if not head.startswith("GET /ready "):
-                    self.requests.append(head)
-                    if self.hang_ups:
-                        self.hang_ups -= 1
-                        break
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-                await writer.drain()
+        """One connection, in a task of its own that ends with the recorder."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        # asyncio would log the cancellation as a failure.
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self._answer(reader, writer)
         writer.close()
+        self._connections.discard(task)
+
+    async def close(self) -> None:
+        """Hang up on everybody."""
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            length = next((line for line in head.lower().split("\r\n") if line.startswith("content-length:")), ":0")
+            await reader.readexactly(int(length.partition(":")[2]))
+            if not head.startswith("GET /ready "):
+                self.requests.append(head)
+                if self.hang_ups:
+                    self.hang_ups -= 1
+                    return
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await writer.drain()
 
 
 @asynccontextmanager
@@ -50,3 +65,4 @@ async def recorder() -> AsyncIterator[Recorder]:
         yield one
     finally:
         server.close()
+        await one.close()
