@@ -41,7 +41,7 @@ class Faults:
         async with asyncio.TaskGroup() as beside:
             for fault in plan:
                 await asyncio.sleep(max(0.0, fault.at_s - self._clock()))
-                if fault.long and len(fault.targets) == 1:
+                if fault.long:
                     beside.create_task(self._one(fault))
                     await asyncio.sleep(0)
                 else:

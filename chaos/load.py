@@ -23,6 +23,7 @@ STEPS_PER_STATE = 8
 STEPS_PER_EPISODE = 60
 """On average; so often a client asks, or begins an episode."""
 ASKED_TIMES = 3
+"""How often our client, which has tried for its whole deadline each time, is asked for the state."""
 _FILLER = "abc déf ghi 😀 "
 
 
@@ -37,11 +38,9 @@ class Plan:
 
 
 class Load:
-    """Runs the clients; `in_flight` are the calls that wait for their answers now."""
+    """Runs the clients."""
 
     def __init__(self, base_url: str, folder: Path, plan: Plan, clock: Callable[[], float]) -> None:
-        self.in_flight = 0
-        self.answered = 0
         self.finish = asyncio.Event()
         self._base_url = base_url
         self._folder = folder
@@ -167,7 +166,6 @@ class Client:
         self._calls += 1
         call = self._open_call = self._calls
         self.journal.note("send", call=call, verb=verb, **what)
-        self._load.in_flight += 1
         try:
             answer: Answer = await send()
         except Unknown as unknown:
@@ -178,10 +176,8 @@ class Client:
             step = {} if answer.step is None else {"step": answer.step}
             said = {"echo": answer.echo, "length": answer.length, "reward": answer.reward, "done": answer.done}
             self.journal.note("answer", call=call, **step, **said)
-            self._load.answered += bool(step)
             return True
         finally:
-            self._load.in_flight -= 1
             self._open_call = None
         if self._kind != SHARED:
             await self._driver.recover()

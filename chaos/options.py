@@ -12,7 +12,6 @@ from chaos.mutants import MUTANTS
 
 IN_COMPOSE = tuple(kind for kind in schedule.KINDS if kind not in {"failover", "delay"})
 """Compose has one Redis, and no line of ours to slow down."""
-_SEEDS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         duration_s=given.duration,
         seed=given.seed,
         workers=given.workers,
-        sessions=max(given.sessions, len(clients)),
+        sessions=given.sessions,
         steps_per_s=given.rate,
         faults=faults,
         clients=clients,
