@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ ANSWER_TIMEOUT_S = 60.0
 SETTLE_S = 7.0
 """Above METAGAME_REDIS_TIMEOUT_S: a request that a worker still has in its hands is decided by then."""
 _RECONNECT_S = 0.2
+_GOODBYE_S = 1.0
 
 Lost = Callable[[str], None]
 
@@ -73,8 +75,11 @@ class Driver(Protocol):
     async def state(self) -> tuple[str | None, int]:
         """Episode and step; asked until it is answered."""
 
+    async def reopen(self) -> None:
+        """Let the connection go, well as it is; the next call opens another, wherever the balancer leads."""
+
     async def close(self) -> None:
-        """Let the connection go; the session stays."""
+        """Let the connection go for good; the session stays."""
 
 
 class Ours:
@@ -101,6 +106,10 @@ class Ours:
         """As the client does it."""
         state = await self._env.state()
         return state.episode_id, state.step_count
+
+    async def reopen(self) -> None:
+        """A transport that was closed opens again."""
+        await self.close()
 
     async def close(self) -> None:
         """The socket or the connections; the environment's own close would end the session."""
@@ -159,10 +168,17 @@ class StockSocket:
                 await self.recover()
                 await asyncio.sleep(_RECONNECT_S)
 
+    async def reopen(self) -> None:
+        """Close the socket; the next call opens another."""
+        await self.close()
+        self._socket = None
+
     async def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, which a worker that hangs does not hold up for long."""
         if self._socket is not None:
-            await self._socket.close()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._socket.close(), _GOODBYE_S)
+            self._socket.transport.abort()
 
     async def _ask(self, kind: str, data: dict[str, Any] | None) -> dict[str, Any]:
         frame = {"type": kind} if data is None else {"type": kind, "data": data}
@@ -212,6 +228,9 @@ class StockHttp:
                 return NOTHING_YET
             except Unknown:
                 await asyncio.sleep(_RECONNECT_S)
+
+    async def reopen(self) -> None:
+        """Nothing: the balancer spreads requests."""
 
     async def close(self) -> None:
         """Close the connections."""

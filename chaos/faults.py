@@ -13,7 +13,7 @@ from chaos.pool import ProcessPool, Worker, ready
 from chaos.redis_nodes import Node, hang, wake
 from chaos.schedule import Fault
 
-ROLL_DELAY_S = 0.03
+ROLL_DELAY_S = 0.1
 """Between balancer and worker while it is told to leave: frames are under way when it closes their sockets."""
 _BETWEEN_CUTS_S = 0.5
 
@@ -155,7 +155,10 @@ class OnProcesses:
             for where in fault.how.split():
                 place, _, what = where.partition("/")
                 line = await self._line(place, name)
-                struck.append(await line.strike(moments[what], line.cut))
+                # A request over HTTP the balancer sends again, and Redis' line the worker opens again, both unseen:
+                # on a socket it shows.
+                on_sockets = (place, what) == ("worker", "request")
+                struck.append(await line.strike(moments[what], line.cut, on_sockets=on_sockets))
                 await asyncio.sleep(_BETWEEN_CUTS_S)
             await self._redis_well()
         return struck, ""

@@ -96,8 +96,10 @@ class Line:
         """Act when the next step is at this moment, or when none has come for a while; returns when, in loop time."""
         trap = self.trap = Trap(moment, action, on_sockets, after_s)
         try:
-            return await asyncio.wait_for(asyncio.shield(trap.struck), PATIENCE_S)
-        except TimeoutError:
+            for _ in range(1 + on_sockets):
+                with suppress(TimeoutError):
+                    return await asyncio.wait_for(asyncio.shield(trap.struck), PATIENCE_S)
+                trap.on_sockets = False  # a worker that has no sockets may have other requests
             trap.after_s = 0.0
             trap.spring()
             return await trap.struck

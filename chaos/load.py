@@ -20,7 +20,7 @@ KINDS = ("ours-ws", "ours-http", "stock-ws", "stock-http", SHARED)
 MIX = ("ours-ws", "ours-http", "stock-ws", "ours-ws", "stock-http", "ours-ws", "stock-ws", SHARED)
 """Which kinds of clients step, in turns."""
 STEPS_PER_STATE = 8
-STEPS_PER_EPISODE = 60
+STEPS_PER_EPISODE = 40
 """On average; so often a client asks, or begins an episode."""
 ASKED_TIMES = 3
 """How often our client, which has tried for its whole deadline each time, is asked for the state."""
@@ -150,6 +150,7 @@ class Client:
                     return True
                 if not await self.step() or self._draw.random() < 1 / STEPS_PER_STATE:
                     await self._stand()
+            await self._driver.reopen()  # so that a worker that has come back gets sockets again
 
     async def reset(self) -> bool:
         """Begin an episode of a new name; False where it is unknown whether it began."""

@@ -45,6 +45,8 @@ async def test_each_kind_resets_steps_and_asks(kind: str, line: Line) -> None:
     assert await driver.reset("one") == Answer(None, "Meta Game environment ready!", 0, 0.0, done=False)
     assert await driver.step("abc") == Answer(1, "abc", 3, 0.3, done=False)
     assert await driver.state() == ("one", 1)
+    await driver.reopen()
+    assert (await driver.step("again")).step == 2
     await driver.close()
 
 

@@ -152,6 +152,19 @@ async def test_a_trap_for_sockets_lets_other_steps_pass(upper: tuple[Upper, Line
     assert struck == [1]
 
 
+async def test_a_trap_for_sockets_takes_another_step_where_there_are_none(
+    upper: tuple[Upper, Line], through: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chaos.lines.PATIENCE_S", 0.2)
+    struck: list[bytes] = []
+    waiting = asyncio.create_task(upper[1].strike("passes", lambda: struck.append(b"step"), on_sockets=True))
+    asking = await through(upper[1])
+    while not struck:
+        await asking.ask(b"step")
+    assert not next(iter(upper[1].pairs)).upgraded
+    await waiting
+
+
 async def test_a_worker_that_is_gone_ends_the_connection(through: Open) -> None:
     line = Line(fixed_port(), fixed_port(), step_to_worker)
     await line.open()
