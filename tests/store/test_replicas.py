@@ -14,13 +14,13 @@ from services.store.connect import ATTEMPTS, open_client, wait_for
 from services.store.exchange import Replicas
 from services.store.keys import record_key
 from services.store.redis import RedisStore
-from tests.redis_replicas import replicated, replicated_cluster
+from tests.redis_replicas import follow, replicated, replicated_cluster
 from tests.redis_servers import RedisServer, free_port
 from tests.store.samples import ONE, TWO, draft, step, until
 
 pytestmark = pytest.mark.anyio
 
-TIMEOUT_S = 1.2
+TIMEOUT_S = 4.0
 PATIENT_S = 30.0
 KEY = record_key("metagame", "s")
 Pair = tuple[RedisServer, RedisServer]
@@ -33,9 +33,15 @@ def one_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 
 @pytest.fixture
-def pair(one_pair: Pair) -> Pair:
-    """A primary and its replica, emptied, the replica up to date."""
-    primary, _ = one_pair
+async def pair(one_pair: Pair) -> Pair:
+    """A primary that knows the scripts and has no sessions, and its replica, up to date whatever was done to it."""
+    primary, replica = one_pair
+    await asyncio.to_thread(follow, replica, primary)
+    store = store_at(primary.url, timeout_s=PATIENT_S)
+    for name in ("s", "t"):
+        await store.make(name, draft())
+        await store.commit(name, step(1))
+    await store.close()
     with primary.client() as client:
         client.flushall()
         assert client.wait(1, 20_000) == 1
@@ -178,7 +184,6 @@ async def test_a_commit_that_another_worker_did_not_wait_for_is_shown_only_once_
     verb, _ = SHOWN[name]
     store, careless = store_at(primary.url), store_at(primary.url, replicas=0)
     await store.make("s", draft("made"))
-    await settled(lambda: store.commit("t", step(1)))  # the script is known
     with replica.asleep():
         await careless.commit("s", step(1))
         assert (await unavailable(verb(store))).unknown is True
