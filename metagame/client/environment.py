@@ -17,6 +17,7 @@ from metagame.client.options import (
     TransportChoice,
 )
 from metagame.client.shapes import ActionT, ObservationT, action_payload, check_reset, state_of, step_result
+from metagame.client.transport import ANSWER_TIMEOUT_S
 from metagame.models import MetaGameAction, MetaGameObservation, MetaGameState, StepResult
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
         shared: bool = False,
         headers: Mapping[str, str] | None = None,
         connect_timeout_s: float = 10.0,
-        message_timeout_s: float = 60.0,
+        message_timeout_s: float = ANSWER_TIMEOUT_S,
         deadline_s: float = 60.0,
         capacity_wait_s: float = 0.0,
         max_message_size_mb: float = 100.0,

@@ -15,7 +15,7 @@ from functools import cache
 import httpx
 
 from metagame._version import __version__
-from metagame.client.transport import Address, ConnectionLost, in_path, not_metagame, refused
+from metagame.client.transport import ANSWER_TIMEOUT_S, Address, ConnectionLost, in_path, not_metagame, refused
 from metagame.client.websocket import AWAY_STATUSES, retry_after_fields
 from metagame.errors import ProtocolError, Unavailable
 from metagame.wire.answers import Answer, decode_body, decode_observation, decode_state, error_of_body
@@ -38,7 +38,7 @@ class HttpTransport:
         *,
         headers: Mapping[str, str] | None = None,
         connect_timeout_s: float = 10.0,
-        message_timeout_s: float = 60.0,
+        message_timeout_s: float = ANSWER_TIMEOUT_S,
         ends_session: bool = True,
         http_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:

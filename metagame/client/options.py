@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 
 from metagame.client.http import HttpTransport
 from metagame.client.session import Session
-from metagame.client.transport import Transport, parse_base_url
+from metagame.client.transport import ANSWER_TIMEOUT_S, Transport, parse_base_url
 from metagame.client.websocket import WebSocketTransport
 from metagame.core.session import check_session_id
 from metagame.errors import InvalidRequest
@@ -47,7 +47,7 @@ class ClientOptions:
     shared: bool = False
     headers: Mapping[str, str] | None = None
     connect_timeout_s: float = 10.0
-    message_timeout_s: float = 60.0
+    message_timeout_s: float = ANSWER_TIMEOUT_S
     deadline_s: float = 60.0
     capacity_wait_s: float = 0.0
     max_message_size_mb: float = 100.0

@@ -20,7 +20,7 @@ from metagame.client.options import (
 )
 from metagame.client.session import Session
 from metagame.client.shapes import ActionT, ObservationT, action_payload, check_reset, state_of, step_result
-from metagame.client.transport import Transport
+from metagame.client.transport import ANSWER_TIMEOUT_S, Transport
 from metagame.models import MetaGameAction, MetaGameObservation, MetaGameState, StepResult
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class GameEnv(Generic[ActionT, ObservationT]):
         shared: bool = False,
         headers: Mapping[str, str] | None = None,
         connect_timeout_s: float = 10.0,
-        message_timeout_s: float = 60.0,
+        message_timeout_s: float = ANSWER_TIMEOUT_S,
         deadline_s: float = 60.0,
         capacity_wait_s: float = 0.0,
         max_message_size_mb: float = 100.0,

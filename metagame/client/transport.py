@@ -18,6 +18,9 @@ from metagame.errors import InvalidRequest, ProtocolError
 from metagame.wire.answers import Answer
 from metagame.wire.requests import Request
 
+ANSWER_TIMEOUT_S = 20.0
+"""A server answers within METAGAME_REDIS_TIMEOUT_S (5), and a balancer says within 15 s that it did not: whoever is
+silent for longer is frozen or gone, and the request is sent again, elsewhere."""
 _SESSION_PATH = re.compile(r"(?P<prefix>.*)/sessions/(?P<session_id>[^/]+)", re.DOTALL)
 _LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1|.*\.localhost", re.IGNORECASE)
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}

@@ -23,7 +23,7 @@ from websockets.exceptions import (
 )
 
 from metagame._version import __version__
-from metagame.client.transport import Address, ConnectionLost, in_path, not_metagame, refused
+from metagame.client.transport import ANSWER_TIMEOUT_S, Address, ConnectionLost, in_path, not_metagame, refused
 from metagame.core import strictjson
 from metagame.errors import MetaGameError, ProtocolError, SessionTakenOver, TooLarge, Unavailable
 from metagame.wire.answers import Answer, decode_frame, error_of_body
@@ -46,7 +46,7 @@ class WebSocketTransport:
         *,
         headers: Mapping[str, str] | None = None,
         connect_timeout_s: float = 10.0,
-        message_timeout_s: float = 60.0,
+        message_timeout_s: float = ANSWER_TIMEOUT_S,
         max_message_size_mb: float = 100.0,
         ping_interval_s: float | None = None,
         ping_timeout_s: float | None = None,

@@ -24,6 +24,7 @@ from metagame import (
     Unavailable,
 )
 from metagame.client import session
+from metagame.client.options import ClientOptions
 from metagame.core.session import Expect
 from metagame.wire.requests import CloseRequest, ResetRequest, StateRequest, StepRequest
 from tests.client.fake_server import FakeServer
@@ -227,6 +228,11 @@ async def test_a_server_that_is_silent_is_asked_again_on_a_new_socket(server: Fa
         server.faults.append("silent")
         assert (await env.step(HELLO)).metadata["step"] == 1
         assert len(server.paths) == 2
+
+
+def test_by_default_a_silent_server_leaves_time_to_ask_another_one() -> None:
+    default = ClientOptions()
+    assert 2 * default.message_timeout_s < default.deadline_s
 
 
 @pytest.mark.parametrize("fault", ["garbage", "shifted", "shifted error"])
