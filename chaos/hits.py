@@ -131,6 +131,12 @@ def impacts(calls: Sequence[Call], strikes: Sequence[Strike]) -> list[Impact]:
     return [Impact(strike, len(in_flight[number]), tuple(hit[number])) for number, strike in enumerate(strikes)]
 
 
+def missed_kinds(kinds: Iterable[str], struck: Sequence[Impact]) -> list[str]:
+    """The kinds of faults that hit no call in flight."""
+    hit = {impact.strike.kind for impact in struck if impact.hit}
+    return [kind for kind in kinds if kind not in hit]
+
+
 def pauses(calls: Iterable[Call]) -> Pauses:
     """How long answered calls took, from sending to answer."""
     took = sorted(call.took_s for call in calls if call.answered)

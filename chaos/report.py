@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos.checker import Verdict
-from chaos.hits import Impact, Pauses, Strike, calls_of, impacts, pauses, pauses_under_fault, waited_s
+from chaos.hits import Impact, Pauses, Strike, calls_of, impacts, missed_kinds, pauses, pauses_under_fault, waited_s
 from chaos.journal import Journal
 from chaos.options import Options
 
@@ -54,7 +54,7 @@ class Report:
     @property
     def missed(self) -> list[str]:
         """The kinds of faults that hit no call in flight."""
-        return [kind for kind in self.options.faults if not any(impact.hit for impact in self.impacts[kind])]
+        return missed_kinds(self.options.faults, [impact for struck in self.impacts.values() for impact in struck])
 
     @property
     def passed(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import httpx
 from chaos import journal
 from chaos.checker import Final, check
 from chaos.faults import Faults, Inflicts, OnProcesses
+from chaos.hits import SLACK_S, calls_of, impacts, missed_kinds
 from chaos.load import Load, Plan, kinds_of
 from chaos.options import Options
 from chaos.pool import NotReady, ProcessPool
@@ -24,6 +26,7 @@ from chaos.resp import RedisError
 
 FINISH_DEADLINE_S = 150.0
 """After the last fault a client may still wait this long: its own deadline, twice, and a reset."""
+TRIES_AGAIN = 3
 _STATE_TRIES = 50
 _STATE_PAUSE_S = 0.2
 _AT_ONCE = 16
@@ -55,9 +58,9 @@ async def run(options: Options, folder: Path, say: Callable[[str], None]) -> Rep
         kinds = kinds_of(options.clients)
         load = Load(pool.base_url, journals, Plan(options.sessions, kinds, options.steps_per_s, options.seed), clock)
         faults = Faults(inflicts, clock, say)
-        trouble = await _under_fault(load, faults, options, clock)
+        trouble = await _under_fault(load, journals, faults, options, clock)
         lasted_s = clock()
-        written = [journal.read(path) for path in sorted(journals.glob("*.jsonl"))]
+        written = _written(journals)
         sessions = sorted({one.session for one in written})
         finals = await _finals(pool, sessions, trouble)
         await pool.forget(sessions)
@@ -78,13 +81,16 @@ async def _pool(options: Options, folder: Path, say: Callable[[str], None]) -> A
         yield pool, OnProcesses(pool)
 
 
-async def _under_fault(load: Load, faults: Faults, options: Options, clock: Callable[[], float]) -> list[str]:
+async def _under_fault(
+    load: Load, journals: Path, faults: Faults, options: Options, clock: Callable[[], float]
+) -> list[str]:
     """The load while faults happen and until every client is through; what went wrong with the pool itself."""
     trouble = []
     playing = asyncio.ensure_future(load.run())
     try:
         try:
             await faults.run(options.plan)
+            await _strike_again(journals, faults, options, clock)
         except* (NotReady, NotWell, StartFailed) as failed:
             trouble += [str(one) for one in failed.exceptions]
         else:
@@ -99,6 +105,22 @@ async def _under_fault(load: Load, faults: Faults, options: Options, clock: Call
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)
     return trouble
+
+
+async def _strike_again(folder: Path, faults: Faults, options: Options, clock: Callable[[], float]) -> None:
+    """Once more each kind of fault that found nothing in flight: with few calls at a time that is a matter of luck."""
+    last = {fault.kind: fault for fault in options.plan}
+    for _ in range(TRIES_AGAIN):
+        await asyncio.sleep(SLACK_S)  # what the last one holds up shows by then
+        begun = [one for one in _written(folder) if one.entries]
+        missed = missed_kinds(last, impacts(calls_of(begun), faults.strikes))
+        if not missed:
+            return
+        await faults.run([replace(last[kind], at_s=clock(), after_ms=0.0) for kind in missed])
+
+
+def _written(folder: Path) -> list[journal.Journal]:
+    return [journal.read(path) for path in sorted(folder.glob("*.jsonl"))]
 
 
 async def _finals(pool: Pool, sessions: Sequence[str], trouble: list[str]) -> dict[str, Final]:

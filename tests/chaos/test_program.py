@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chaos.journal import read
+from chaos.run import TRIES_AGAIN
 from tests.chaos.program import ROOT, chaos, processes_with
 
 SHORT = ("--duration", "28", "--faults", "kill,cut,balancer-restart,redis-restart", "--sessions", "16")
@@ -45,7 +46,7 @@ def test_the_table_names_the_seed_and_the_verdict_and_the_schedule_comes_first(t
         assert text in done.stdout
 
 
-def test_a_fault_that_hits_nothing_fails_the_run(tmp_path: Path) -> None:
+def test_a_fault_that_hits_nothing_however_often_it_is_tried_fails_the_run(tmp_path: Path) -> None:
     """One client that steps once in minutes has nothing in flight when a worker is killed."""
     done = chaos(
         *("--duration", "10.5", "--faults", "kill", "--sessions", "1", "--clients", "ours-ws", "--rate", "0.001"),
@@ -54,6 +55,7 @@ def test_a_fault_that_hits_nothing_fails_the_run(tmp_path: Path) -> None:
     )
     report = json.loads(done.stdout)
     assert (done.returncode, report["missed"], report["passed"]) == (1, ["kill"], False)
+    assert report["faults"][0]["times"] == 1 + TRIES_AGAIN
 
 
 IN_THE_BACKGROUND = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
