@@ -161,7 +161,7 @@ async def test_what_shows_an_earlier_commit_is_a_write_so_that_waiting_covers_it
     if name == "a conflict":
         conflicting = step(1)
         await store.commit("s", type(conflicting)(b"x" * 8 + b"y" * 12, *_rest(conflicting)))
-        verb = lambda one: one.commit("s", type(conflicting)(b"x" * 8 + b"z" * 12, *_rest(step(2))))  # noqa: E731
+        verb = lambda one: one.commit("s", type(conflicting)(b"x" * 8 + b"z" * 12, *_rest(step(2))))  # noqa: E731 - one of the table's kind
     else:
         await store.commit("s", step(1))
     with replica.client() as client:
