@@ -21,15 +21,3 @@ def chaos(*arguments: str, tmp: Path, **environment: str) -> subprocess.Complete
         env=os.environ | {"TMPDIR": str(tmp)} | environment,
         timeout=280,
     )
-
-
-def processes_with(mark: str) -> list[str]:
-    """Command lines of processes that inherited this variable; nothing where there is no /proc."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append((folder / "cmdline").read_text())
-        except OSError:
-            continue
-    return found

@@ -14,7 +14,8 @@ import pytest
 
 from chaos.journal import read
 from chaos.run import TRIES_AGAIN
-from tests.chaos.program import ROOT, chaos, processes_with
+from tests.chaos.program import ROOT, chaos
+from tests.processes import processes_with
 
 SHORT = ("--duration", "28", "--faults", "kill,cut,balancer-restart,redis-restart", "--sessions", "16")
 

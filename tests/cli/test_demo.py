@@ -14,6 +14,7 @@ import pytest
 from metagame._version import __version__
 from metagame.cli.processes import redis, worker
 from tests.client.real_server import real_server
+from tests.processes import processes_with
 
 SMALL = ("--episodes", "8", "--steps", "20")
 
@@ -119,7 +120,7 @@ def test_a_stopped_demo_leaves_no_process_and_no_file(
     assert demo.returncode == 130, said
     assert "nothing is left running" in said
     assert list(tmp_path.iterdir()) == []
-    assert _processes_with(mark) == []
+    assert processes_with(mark) == []
 
 
 def test_a_url_where_nobody_answers_exits_with_3() -> None:
@@ -172,15 +173,3 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(arguments: tuple[str, .
 
 def test_the_version_is_the_packages() -> None:
     assert metagame("--version").stdout == f"metagame {__version__}\n"
-
-
-def _processes_with(mark: str) -> list[str]:
-    """Command lines of processes that inherited this variable; nothing where there is no /proc."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append((folder / "cmdline").read_text())
-        except OSError:
-            continue
-    return found
