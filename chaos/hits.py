@@ -6,8 +6,9 @@ A fault hits a call that was sent and unanswered at the instant the fault struck
 - waited: it was answered later than `waited_s` after that instant, and at the latest at the fault's end.
 
 `SLACK_S` is added to the end, for what takes its time to get through. A call belongs to the first instant that
-it was in flight at: what an earlier fault still holds up is not the next one's. Retries inside the balancer do
-not show in journals: where they cost no time they are not counted.
+it was in flight at: what an earlier fault still holds up is not the next one's. Nor is a call that had waited for
+`waited_s` when the fault struck: it is stuck in a worker that sleeps since before it was sent. Retries inside the
+balancer do not show in journals: where they cost no time they are not counted.
 
 A fault whose instants nobody knows (`deploy/roll` keeps its own time) hits the calls of which an attempt failed
 while it lasted.
@@ -123,6 +124,8 @@ def impacts(calls: Sequence[Call], strikes: Sequence[Strike]) -> list[Impact]:
                     hit[number].append(call)
             continue
         at_s, number = instants[place]
+        if at_s - call.sent_s > limit_s:
+            continue
         in_flight[number].append(call)
         over_s = strikes[number].ended_s + SLACK_S
         failed = any(at_s <= failed_s <= over_s for failed_s in call.failures_s)

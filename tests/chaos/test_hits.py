@@ -58,6 +58,14 @@ def test_what_one_fault_holds_up_is_not_the_next_ones() -> None:
     assert hits(call(8.99, 13.1), KILL, pause) == [0, 1]
 
 
+def test_what_waited_already_when_a_fault_struck_is_not_its_hit() -> None:
+    """Sent to a worker that sleeps, after it fell asleep, and answered when it woke: by then a worker was killed."""
+    pause = Strike("pause", "w2", 5.0, 11.0, (5.0,))
+    assert hits(call(9.5, 11.0), pause, KILL) == [0, 0]
+    assert hits(call(9.5, 11.0, 10.5), pause, KILL) == [0, 0]
+    assert hits(call(9.96, 11.0), pause, KILL) == [0, 1]
+
+
 def test_each_instant_of_a_fault_counts() -> None:
     roll = Strike("roll", "w1,w2", 10.0, 14.0, (10.0, 13.0))
     assert hits(call(12.99, 13.3, 13.01), roll) == [1]
