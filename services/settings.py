@@ -227,8 +227,12 @@ def load_settings(**flags: Any) -> Settings:
 
 
 def hide_password(url: str) -> str:
-    """The URL with user and password as ***, those for sentinels too."""
-    return re.sub(r"(sentinel_(?:username|password)=)[^&#]*", r"\1***", re.sub(r"//[^/]*@", "//***@", url))
+    """The URL with user and password as ***, those for sentinels too.
+
+    A password may hold what belongs encoded, so everything up to the last @ is hidden.
+    """
+    without_sentinels = re.sub(r"(sentinel_(?:username|password)=)[^&]*", r"\1***", url)
+    return re.sub(r"//.*@", "//***@", without_sentinels, flags=re.DOTALL)
 
 
 def _explain(error: Any, given: dict[str, Any]) -> str:
