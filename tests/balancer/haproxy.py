@@ -40,6 +40,12 @@ class StatsPage:
         """How many answers of this class (4xx, 5xx) clients got."""
         return next(int(row[f"hrsp_{status}"]) for row in self._rows() if row["pxname"] == "public")
 
+    def open_connections(self) -> int:
+        """How many connections clients have."""
+        return next(
+            int(row["scur"]) for row in self._rows() if (row["pxname"], row["svname"]) == ("public", "FRONTEND")
+        )
+
     def up(self) -> set[str]:
         """The workers in rotation."""
         return {name for name, row in self.stats().items() if row["status"].startswith("UP")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,7 @@ from tests.balancer.conftest import Balanced
 from tests.balancer.haproxy import balancer
 from tests.survival.conftest import Pool
 from tests.survival.sockets import Socket
-from tests.survival.workers import until
+from tests.survival.workers import WAIT_S, until
 
 pytestmark = pytest.mark.anyio
 SPELLINGS = [
@@ -98,6 +99,77 @@ async def test_an_address_over_its_limit_is_told_and_goes_on_when_it_has_closed_
             await waiting
             await env.close()
             assert await kept.step() == 1
+
+
+LIMIT, BEYOND = 5, 64
+
+
+class Connection:
+    """One connection on which a test asks when it wants to; `closed` once the balancer has hung up."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def open(cls, port: int) -> Connection:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def ask(self) -> tuple[bytes, bytes]:
+        """Head, in lower case, and body of an answer; the connection stays open as far as it is up to us."""
+        self._writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        length = next(line for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
+        return head, await self._reader.readexactly(int(length.partition(b":")[2]))
+
+    async def hung_up(self) -> None:
+        """Wait until the balancer closes, without another word."""
+        assert await asyncio.wait_for(self._reader.read(), WAIT_S) == b""
+
+    @property
+    def closed(self) -> bool:
+        return self._reader.at_eof() or self._reader.exception() is not None
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def test_connections_without_a_request_take_nothing_from_those_within_the_limit(
+    pool: Pool, tmp_path: Path
+) -> None:
+    ports = [worker.port for worker in pool.workers]
+    async with AsyncExitStack() as stack:
+        one = stack.enter_context(balancer(tmp_path, ports, BALANCER_CLIENT_CONNECTIONS=str(LIMIT)))
+        await until(lambda: len(one.up()) == 2, "both in rotation")
+
+        async def opened() -> Connection:
+            connection = await Connection.open(one.port)
+            stack.callback(connection.close)
+            return connection
+
+        within = [await opened() for _ in range(LIMIT)]
+        await until(lambda: one.open_connections() == LIMIT, "those within the limit taken")
+        beyond = [await opened() for _ in range(BEYOND)]
+        await until(lambda: one.open_connections() == LIMIT + BEYOND, "those beyond the limit taken")
+        rejected = []
+        for _ in range(200):
+            with suppress(ConnectionResetError):  # at once, before it was seen open
+                rejected.append(await opened())
+        await until(lambda: all(each.closed for each in rejected), "those far beyond the limit closed")
+        assert one.open_connections() == LIMIT + BEYOND
+        for _ in range(2):
+            for each in within:
+                assert (await each.ask())[0].startswith(b"http/1.1 200 ")
+        for each in beyond:
+            head, body = await each.ask()
+            assert head.startswith(b"http/1.1 429 ")
+            assert b"\r\nretry-after: 5\r\n" in head
+            assert b"\r\nconnection: close\r\n" in head
+            assert json.loads(body)["code"] == "TOO_MANY_REQUESTS"
+            await each.hung_up()
+        within.pop().close()
+        await until(lambda: one.open_connections() == LIMIT - 1, "the closed ones forgotten")
+        again = await opened()
+        assert (await again.ask())[0].startswith(b"http/1.1 200 ")
 
 
 @pytest.fixture(scope="session")
