@@ -1,7 +1,8 @@
 """The pool as containers: one of docker compose's own making, or the one that COMPOSE_PROJECT_NAME names.
 
-Docker's commands are slow beside a step. So the balancer is paused for the moment in which a fault strikes:
-the steps that clients have sent meanwhile are then in flight for certain.
+Docker's commands are slow beside a step. So every second time that a kind of fault strikes the balancer is paused
+meanwhile: steps that clients have sent are then in flight for certain, although not yet at a worker. The other
+times they are wherever they happen to be, in a worker's hands too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from uuid import uuid4
 
 import httpx
 
+from chaos.faults import Blow
 from chaos.pool import NotReady, ready
 from chaos.processes import clean_environment, fixed_port
 from chaos.records import record_key
@@ -25,6 +28,7 @@ from chaos.schedule import Fault
 
 ROOT = Path(__file__).resolve().parents[1]
 _HELD_S = 0.1
+_CUT_S = 1.0
 _COMMAND_DEADLINE_S = 240.0
 _HEX_OF_KEYS = (
     "local out = {} for i, key in ipairs(KEYS) do local value = redis.call('GET', key)"
@@ -142,9 +146,11 @@ class OnContainers:
         self._pool = pool
         self._resting: set[str] = set()
         """Workers that a long pause has, which others leave alone."""
-        self._balancer = asyncio.Lock()
-        """Whoever holds the balancer still has it to himself: a long pause begins while another fault may."""
-        self._verbs: dict[str, Callable[[Fault], Awaitable[tuple[list[float], str]]]] = {
+        self._striking = asyncio.Lock()
+        """One strike at a time: a long pause begins while another fault may."""
+        self._times: Counter[str] = Counter()
+        """How often each kind has struck."""
+        self._verbs: dict[str, Callable[[Fault], Awaitable[Blow]]] = {
             "kill": self._kill,
             "pause": self._pause,
             "roll": self._roll,
@@ -153,85 +159,92 @@ class OnContainers:
             "balancer-restart": self._balancer_restart,
         }
 
-    async def inflict(self, fault: Fault) -> tuple[list[float], str]:
+    async def inflict(self, fault: Fault) -> Blow:
         """Do it, and return once all is well again."""
         return await self._verbs[fault.kind](fault)
 
-    async def _kill(self, fault: Fault) -> tuple[list[float], str]:
+    async def _kill(self, fault: Fault) -> Blow:
         worker = await self._worker(fault)
-        async with self._striking() as instants:
+        async with self._striking, self._strike(fault) as blow:
             await self._pool.docker("kill", worker)
         await asyncio.sleep(fault.for_s)
         await self._pool.docker("start", worker)
         await self._pool.ready()
-        return instants, ""
+        return blow
 
-    async def _pause(self, fault: Fault) -> tuple[list[float], str]:
+    async def _pause(self, fault: Fault) -> Blow:
         worker = await self._worker(fault)
         self._resting.add(worker)
         try:
-            async with self._striking() as instants:
+            async with self._striking, self._strike(fault) as blow:
                 await self._pool.docker("pause", worker)
             await asyncio.sleep(fault.for_s)
         finally:
             await self._pool.docker("unpause", worker)
             self._resting.discard(worker)
         await self._pool.ready()
-        return instants, "longer than a lease" if fault.long else ""
+        blow.note = "longer than a lease" if fault.long else ""
+        return blow
 
-    async def _roll(self, fault: Fault) -> tuple[list[float], str]:
+    async def _roll(self, fault: Fault) -> Blow:
         """By `deploy/roll`, which says not when it strikes; it waits for what is paused to wake."""
         _ = fault
         while self._resting:  # noqa: ASYNC110 - a pause that lasts for seconds
             await asyncio.sleep(0.1)
         said = await self._pool.run("deploy/roll")
-        return [], said.strip().splitlines()[-1]
+        return Blow([], said.strip().splitlines()[-1])
 
-    async def _redis_restart(self, fault: Fault) -> tuple[list[float], str]:
-        _ = fault
+    async def _redis_restart(self, fault: Fault) -> Blow:
         redis = (await self._pool.containers("redis"))[0]
-        async with self._striking() as instants:
+        async with self._striking, self._strike(fault) as blow:
             await self._pool.docker("kill", redis)
             await self._pool.docker("start", redis)
         await self._pool.ready()
-        return instants, ""
+        return blow
 
-    async def _cut(self, fault: Fault) -> tuple[list[float], str]:
+    async def _cut(self, fault: Fault) -> Blow:
         """Redis leaves its network and comes back, with its name."""
-        _ = fault
         redis, network = (await self._pool.containers("redis"))[0], f"{self._pool.project}_store"
-        async with self._striking() as instants:
+        async with self._striking, self._strike(fault) as blow:
             await self._pool.docker("network", "disconnect", network, redis)
-        await asyncio.sleep(1)
+        await asyncio.sleep(_CUT_S)
         await self._pool.docker("network", "connect", "--alias", "redis", network, redis)
         await self._pool.ready()
-        return instants, ""
+        return blow
 
-    async def _balancer_restart(self, fault: Fault) -> tuple[list[float], str]:
+    async def _balancer_restart(self, fault: Fault) -> Blow:
         balancer = (await self._pool.containers("balancer"))[0]
-        async with self._balancer:
-            await self._pool.docker("pause", balancer)
-            await asyncio.sleep(_HELD_S)
-            instants = [asyncio.get_running_loop().time()]
-            await self._pool.docker("kill", "--signal", fault.how, balancer)
-            with suppress(NotReady):  # a SIGKILL ends it paused, another signal waits until it goes on
-                await self._pool.docker("unpause", balancer)
+        async with self._striking:
+            async with self._strike(fault) as blow:
+                await self._pool.docker("kill", "--signal", fault.how, balancer)
             await self._pool.docker("wait", balancer)
             await self._pool.docker("start", balancer)
         await self._pool.ready()
-        return instants, ""
+        return blow
 
     @asynccontextmanager
-    async def _striking(self) -> AsyncIterator[list[float]]:
-        """The balancer holds steps back inside the block; the instant is its beginning."""
+    async def _strike(self, fault: Fault) -> AsyncIterator[Blow]:
+        """The block is the span in which the fault strikes; every second of a kind finds the balancer paused."""
+        loop = asyncio.get_running_loop()
+        self._times[fault.kind] += 1
+        blow = Blow([loop.time()])
+        if self._times[fault.kind] % 2:
+            yield blow
+        else:
+            async with self._balancer_paused():
+                yield blow
+        blow.by_s = loop.time()
+
+    @asynccontextmanager
+    async def _balancer_paused(self) -> AsyncIterator[None]:
         balancer = (await self._pool.containers("balancer"))[0]
-        async with self._balancer:
-            await self._pool.docker("pause", balancer)
-            try:
-                await asyncio.sleep(_HELD_S)
-                instants = [asyncio.get_running_loop().time()]
-                yield instants
-            finally:
+        await self._pool.docker("pause", balancer)
+        try:
+            await asyncio.sleep(_HELD_S)
+            yield
+        finally:
+            # A SIGKILL has ended it, another signal waits until it goes on; one that stays paused is not ready.
+            with suppress(NotReady):
                 await self._pool.docker("unpause", balancer)
 
     async def _worker(self, fault: Fault) -> str:

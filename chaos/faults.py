@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from chaos.hits import Strike
@@ -20,10 +21,19 @@ _BETWEEN_CUTS_S = 0.5
 Progress = Callable[[str], None]
 
 
-class Inflicts(Protocol):
-    """What carries out one fault: returns the instants, in loop time, and what is worth noting."""
+@dataclass(slots=True)
+class Blow:
+    """A fault carried out: its instants in loop time, what is worth noting, and `by_s` as in a Strike."""
 
-    async def inflict(self, fault: Fault) -> tuple[list[float], str]:
+    instants_s: list[float]
+    note: str = ""
+    by_s: float | None = None
+
+
+class Inflicts(Protocol):
+    """What carries out one fault."""
+
+    async def inflict(self, fault: Fault) -> Blow:
         """Do it, and return once all is well again."""
 
 
@@ -51,11 +61,12 @@ class Faults:
         loop = asyncio.get_running_loop()
         origin_s = loop.time() - self._clock()
         began_s = self._clock()
-        instants, note = await self._inflicts.inflict(fault)
+        blow = await self._inflicts.inflict(fault)
         ended_s = self._clock()
-        target = ",".join(fault.targets)
-        at_s = tuple(instant - origin_s for instant in instants)
-        self.strikes.append(Strike(fault.kind, target, min([began_s, *at_s]), ended_s, at_s, note))
+        target, note = ",".join(fault.targets), blow.note
+        at_s = tuple(instant - origin_s for instant in blow.instants_s)
+        by_s = 0.0 if blow.by_s is None else blow.by_s - origin_s
+        self.strikes.append(Strike(fault.kind, target, min([began_s, *at_s]), ended_s, at_s, note, by_s))
         self._say(
             f"{ended_s:6.1f} s  {fault.kind} {target} over after {ended_s - began_s:.1f} s{': ' * bool(note)}{note}"
         )
@@ -68,7 +79,7 @@ class OnProcesses:
         self._pool = pool
         self._held = {name: asyncio.Lock() for name in pool.workers}
         """Whoever acts on a worker has it to himself, also where the plan runs late."""
-        self._verbs: dict[str, Callable[[Fault], Awaitable[tuple[list[float], str]]]] = {
+        self._verbs: dict[str, Callable[[Fault], Awaitable[Blow]]] = {
             "kill": self._kill,
             "pause": self._pause,
             "roll": self._roll,
@@ -79,11 +90,11 @@ class OnProcesses:
             "balancer-restart": self._balancer_restart,
         }
 
-    async def inflict(self, fault: Fault) -> tuple[list[float], str]:
+    async def inflict(self, fault: Fault) -> Blow:
         """Do it, and return once all is well again."""
         return await self._verbs[fault.kind](fault)
 
-    async def _kill(self, fault: Fault) -> tuple[list[float], str]:
+    async def _kill(self, fault: Fault) -> Blow:
         name = fault.targets[0]
         worker = self._pool.workers[name]
         async with self._held[name]:
@@ -93,9 +104,9 @@ class OnProcesses:
             struck = await worker.line.strike("passes", worker.process.kill, on_sockets=first, after_s=after_s)
             await asyncio.sleep(fault.for_s)
             await self._back(worker)
-        return [struck], ""
+        return Blow([struck])
 
-    async def _pause(self, fault: Fault) -> tuple[list[float], str]:
+    async def _pause(self, fault: Fault) -> Blow:
         name = fault.targets[0]
         worker = self._pool.workers[name]
         async with self._held[name]:
@@ -106,9 +117,9 @@ class OnProcesses:
             finally:
                 worker.process.signal(signal.SIGCONT)
             await ready(worker.process.port)
-        return [struck], "longer than a lease" if fault.long else ""
+        return Blow([struck], "longer than a lease" if fault.long else "")
 
-    async def _roll(self, fault: Fault) -> tuple[list[float], str]:
+    async def _roll(self, fault: Fault) -> Blow:
         struck, codes = [], []
         for name in fault.targets:
             worker = self._pool.workers[name]
@@ -120,17 +131,17 @@ class OnProcesses:
                 worker.line.delay_s = 0.0
                 codes.append(await worker.process.gone())
                 await self._back(worker)
-        return struck, "" if not any(codes) else f"exit codes {codes}"
+        return Blow(struck, "" if not any(codes) else f"exit codes {codes}")
 
-    async def _redis_restart(self, fault: Fault) -> tuple[list[float], str]:
+    async def _redis_restart(self, fault: Fault) -> Blow:
         node = await self._pool.redis.primary()
         struck = await node.line.strike("passes", node.process.kill, after_s=fault.after_ms / 1000)
         await node.process.start()
         await self._redis_well()
         stayed = await self._pool.redis.primary() is node
-        return [struck], "before Sentinel reacted" if stayed else "Sentinel failed over"
+        return Blow([struck], "before Sentinel reacted" if stayed else "Sentinel failed over")
 
-    async def _failover(self, fault: Fault) -> tuple[list[float], str]:
+    async def _failover(self, fault: Fault) -> Blow:
         redis = self._pool.redis
         node = await redis.primary()
         killed = fault.how == "kill"
@@ -145,9 +156,9 @@ class OnProcesses:
         if killed:
             await node.process.start()
         await self._redis_well()
-        return [struck], f"{redis.other(node).process.name} promoted after {promoted_s:.1f} s"
+        return Blow([struck], f"{redis.other(node).process.name} promoted after {promoted_s:.1f} s")
 
-    async def _cut(self, fault: Fault) -> tuple[list[float], str]:
+    async def _cut(self, fault: Fault) -> Blow:
         name = fault.targets[0]
         moments: dict[str, Moment] = {"request": "arrives", "answer": "answered"}
         struck = []
@@ -161,9 +172,9 @@ class OnProcesses:
                 struck.append(await line.strike(moments[what], line.cut, on_sockets=on_sockets))
                 await asyncio.sleep(_BETWEEN_CUTS_S)
             await self._redis_well()
-        return struck, ""
+        return Blow(struck)
 
-    async def _delay(self, fault: Fault) -> tuple[list[float], str]:
+    async def _delay(self, fault: Fault) -> Blow:
         place, _, by_ms, _ = fault.how.split()
         name = fault.targets[0]
         async with self._held[name]:
@@ -172,9 +183,9 @@ class OnProcesses:
             struck = await line.strike("passes", slow)
             await asyncio.sleep(fault.for_s)
             line.delay_s = 0.0
-        return [struck], ""
+        return Blow([struck])
 
-    async def _balancer_restart(self, fault: Fault) -> tuple[list[float], str]:
+    async def _balancer_restart(self, fault: Fault) -> Blow:
         balancer = self._pool.balancer
         line = next(iter(worker.line for name, worker in self._pool.workers.items() if not self._held[name].locked()))
         down = lambda: balancer.signal(signal.Signals[fault.how])  # noqa: E731 - as above
@@ -182,7 +193,7 @@ class OnProcesses:
         await balancer.gone()
         await balancer.start()
         await ready(self._pool.port)
-        return [struck], ""
+        return Blow([struck])
 
     async def _line(self, place: str, worker: str) -> Line:
         if place == "worker":

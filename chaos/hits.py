@@ -10,6 +10,10 @@ it was in flight at: what an earlier fault still holds up is not the next one's.
 `waited_s` when the fault struck: it is stuck in a worker that sleeps since before it was sent. Retries inside the
 balancer do not show in journals: where they cost no time they are not counted.
 
+Docker's commands take their time: such a strike has a span, from its instant to `by_s`. A call that was in flight
+at some time of it is hit if it failed, or if it was answered later than `waited_s` after its end: in the span it
+may have waited for the program that strikes.
+
 A fault whose instants nobody knows (`deploy/roll` keeps its own time) hits the calls of which an attempt failed
 while it lasted.
 """
@@ -59,6 +63,8 @@ class Strike:
     ended_s: float
     instants_s: tuple[float, ...]
     note: str = ""
+    by_s: float = 0.0
+    """The fault had struck by then, and nothing but it held calls up any more; 0 where the instants are exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +117,26 @@ def waited_s(calls: Sequence[Call], strikes: Sequence[Strike]) -> float:
 def impacts(calls: Sequence[Call], strikes: Sequence[Strike]) -> list[Impact]:
     """What each strike hit, in the order of the strikes."""
     limit_s = waited_s(calls, strikes)
-    dated = [(number, strike) for number, strike in enumerate(strikes) if strike.instants_s]
-    instants = sorted((at_s, number) for number, strike in dated for at_s in strike.instants_s)
+    spans = sorted(
+        (max(at_s, strike.by_s), at_s, number) for number, strike in enumerate(strikes) for at_s in strike.instants_s
+    )
     in_flight: dict[int, list[Call]] = defaultdict(list)
     hit: dict[int, list[Call]] = defaultdict(list)
     for call in calls:
-        place = bisect_left(instants, (call.sent_s, -1))
-        if place == len(instants) or instants[place][0] >= call.ended_s:
+        place = bisect_left(spans, (call.sent_s,))
+        if place == len(spans) or spans[place][1] >= call.ended_s:
             for number, strike in enumerate(strikes):
                 if not strike.instants_s and any(strike.began_s <= at <= strike.ended_s for at in call.failures_s):
                     in_flight[number].append(call)
                     hit[number].append(call)
             continue
-        at_s, number = instants[place]
+        by_s, at_s, number = spans[place]
         if at_s - call.sent_s > limit_s:
             continue
         in_flight[number].append(call)
         over_s = strikes[number].ended_s + SLACK_S
         failed = any(at_s <= failed_s <= over_s for failed_s in call.failures_s)
-        if failed or (call.answered and at_s + limit_s < call.ended_s <= over_s):
+        if failed or (call.answered and by_s + limit_s < call.ended_s <= over_s):
             hit[number].append(call)
     return [Impact(strike, len(in_flight[number]), tuple(hit[number])) for number, strike in enumerate(strikes)]
 
