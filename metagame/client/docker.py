@@ -299,6 +299,6 @@ def _check_variable(name: object, value: object) -> None:
     if name in _OURS:
         message = f"env_vars sets {name}, but where the server listens inside is fixed. port= chooses the port outside."
         raise InvalidRequest(message)
-    if not isinstance(value, str) or re.search(r"[\n\r\0]", value):
+    if not isinstance(value, str) or re.search(r"[\n\r\0\ud800-\udfff]", value):
         message = f"env_vars sets {name} to what is not one line of text. Pass a string, such as '2'."
         raise InvalidRequest(message)

@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 _SCRIPT = """
 trap '' HUP INT TERM PIPE
@@ -72,12 +73,16 @@ class Reaper:
                 bufsize=0,
                 start_new_session=True,
             )
-            _pipes.send(name, self._process, "".join(f"{key}={value}\n" for key, value in environment.items()) + "\n")
         except BaseException:
             _pipes.let_go(name)
             raise
         finally:
-            os.close(read_end)
+            os.close(read_end)  # before anything is sent: to a shell that is dead, that would wait for ever
+        try:
+            _pipes.send(name, self._process, "".join(f"{key}={value}\n" for key, value in environment.items()) + "\n")
+        except BaseException:
+            _pipes.let_go(name)
+            raise
         weakref.finalize(self, _pipes.let_go, name).atexit = False
 
     def started(self, deadline: float, given_up: threading.Event) -> tuple[int, str] | None:
@@ -140,13 +145,14 @@ class _Pipes:
             return read_end
 
     def send(self, name: str, shell: subprocess.Popen[bytes], text: str) -> None:
-        """Hand text to the shell, which holds the other end by now."""
+        """Hand text to the shell, which holds the other end by now; that it is dead shows in its output."""
         with self._lock:
             self._shells[name] = shell
             end = self._ends[name]
-        rest = text.encode()
-        while rest:
-            rest = rest[os.write(end, rest) :]
+        rest = memoryview(text.encode())
+        with suppress(BrokenPipeError):
+            while rest:
+                rest = rest[os.write(end, rest) :]
 
     def let_go(self, name: str) -> None:
         """Close our end, once."""

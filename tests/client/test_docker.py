@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from metagame import AsyncMetaGameEnv, ContainerFailed, InvalidRequest, LocalTransport, MetaGameEnv, errors
-from metagame.client import docker
+from metagame.client import docker, reaper
 from metagame.client.docker import Cause
 from metagame.client.options import ClientKeywords
 from tests.containers.engine import wait_until
@@ -35,6 +35,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "comment": ({"env_vars": {"#A": "1"}}, "env_vars names '#A'"),
     "value": ({"env_vars": {"WORKERS": 2}}, "env_vars sets WORKERS to what is not one line of text"),
     "lines": ({"env_vars": {"A": "1\nB=2"}}, "env_vars sets A to what is not one line"),
+    "half a character": ({"env_vars": {"A": "\ud800"}}, "env_vars sets A to what is not one line of text"),
     "inner port": ({"env_vars": {"METAGAME_PORT": "9000"}}, "port= chooses the port outside"),
 }
 
@@ -123,6 +124,24 @@ echo "$@" >> "{fake}/asked"
     killer.join()
     assert failed.value.fields["cause"] == Cause.NOT_STARTED
     assert "rm --force --volumes metagame-" in (fake / "asked").read_text()
+
+
+def test_a_start_whose_shell_dies_while_it_is_told_the_variables_is_told_and_undone(fake: Path) -> None:
+    (fake / "body").write_text(f'echo "$@" >> "{fake}/asked"')
+
+    def kill() -> None:
+        wait_until(lambda: any(shell.poll() is None for shell in reaper._pipes._shells.values()), "the shell")
+        for shell in reaper._pipes._shells.values():
+            shell.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(ContainerFailed, match="shell that starts it was killed") as failed:
+        MetaGameEnv.from_docker_image(IMAGE, env_vars={"A": "x" * 8_000_000})  # a shell reads it byte by byte
+    killer.join()
+    assert failed.value.fields["cause"] == Cause.NOT_STARTED
+    assert "run --name" not in (asked := (fake / "asked").read_text())
+    assert "rm --force --volumes metagame-" in asked
 
 
 def test_every_keyword_of_the_constructor_is_taken_but_the_address() -> None:
