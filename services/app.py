@@ -95,7 +95,9 @@ def open_store(settings: Settings) -> SessionStore:
         message = f"{PREFIX}REDIS_URL is not allowed: {wrong}"
         raise SettingsError(message) from None
     replicas = wait_for(settings.redis_wait_replicas, timeout_s=settings.redis_timeout_s)
-    return RedisStore(client, max_sessions=max_sessions, ttl_ms=ttl_ms, replicas=replicas)
+    return RedisStore(
+        client, max_sessions=max_sessions, ttl_ms=ttl_ms, replicas=replicas, timeout_s=settings.redis_timeout_s
+    )
 
 
 def main(**flags: Any) -> int:

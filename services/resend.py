@@ -14,7 +14,7 @@ from typing import TypeVar
 from metagame.core.codec import unknown_format
 from metagame.errors import Unavailable
 
-from .store.base import StoreUnavailable, UnreadableRecord
+from .store.base import StoreFull, StoreUnavailable, UnreadableRecord
 
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
@@ -29,11 +29,12 @@ class Deadline:
     `repeatable`: the client gave a request id, so that it may send the request again itself.
     """
 
-    __slots__ = ("_ends", "_repeatable", "unknown")
+    __slots__ = ("_ends", "_repeatable", "_why", "unknown")
 
     def __init__(self, timeout_s: float, *, repeatable: bool) -> None:
         self._ends = asyncio.get_running_loop().time() + timeout_s
         self._repeatable = repeatable
+        self._why = "was not asked in time"
         self.unknown = False
 
     def remaining_s(self) -> float:
@@ -45,13 +46,19 @@ class Deadline:
         return await self._send(send, write=False)
 
     async def write(self, send: Callable[[], Awaitable[T]]) -> T:
-        """The store's answer to a commit; remembers if one was sent whose answer never came."""
+        """The store's answer to a commit; remembers if one was sent whose answer never came.
+
+        None is begun after the deadline: a worker that slept so long finds a session that may have gone on
+        past all that it remembers.
+        """
+        if self.remaining_s() <= 0:
+            raise self.passed()
         return await self._send(send, write=True)
 
     def passed(self) -> Unavailable:
         """The error for a request that got no answer in time."""
         if not self.unknown:
-            message = "The session store cannot be reached, and nothing was done. Send the request again in a moment."
+            message = f"The session store {self._why}, and nothing was done. Send the request again in a moment."
             return Unavailable(message, retryable=True)
         if self._repeatable:
             message = (
@@ -67,11 +74,11 @@ class Deadline:
 
     async def _send(self, send: Callable[[], Awaitable[T]], *, write: bool) -> T:
         try:
-            return await send()  # the store bounds a single attempt by itself
+            return await send()  # the store bounds a single attempt by itself, and by no more than this
         except UnreadableRecord:
             raise unknown_format() from None
         except StoreUnavailable as away:
-            self.unknown |= write and away.unknown
+            self._note(away, write=write)
         return await self._send_again(send, write=write)
 
     async def _send_again(self, send: Callable[[], Awaitable[T]], *, write: bool) -> T:
@@ -85,7 +92,11 @@ class Deadline:
             except UnreadableRecord:
                 raise unknown_format() from None
             except StoreUnavailable as away:
-                self.unknown |= write and away.unknown
+                self._note(away, write=write)
             except TimeoutError:
                 self.unknown |= write
         raise self.passed()
+
+    def _note(self, away: StoreUnavailable, *, write: bool) -> None:
+        self.unknown |= write and away.unknown
+        self._why = "is full" if isinstance(away, StoreFull) else "cannot be reached"

@@ -15,13 +15,22 @@ import structlog
 from .attachment import Attachment
 from .engine import Engine
 from .records import Held
-from .store.base import StoreUnavailable, UnreadableRecord, Word
+from .store.base import StoreFull, StoreUnavailable, UnreadableRecord, Word
 from .submission import taken_over
 
 RENEW_S = 8.0
 SWEEP_S = 4.0
 WATCH_S = 1.0
 BATCH = 256
+AWAY, FULL, BACK = (
+    "the session store cannot be reached",
+    "the session store is full",
+    "the session store is back",
+)
+REMEDIES = {
+    AWAY: "check METAGAME_REDIS_URL, that Redis runs and that its replicas do; requests are answered 503 meanwhile",
+    FULL: "raise Redis' maxmemory, or end sessions; steps and new sessions are answered 503, the rest goes on",
+}
 
 log = structlog.get_logger()
 _jitter = random.Random()  # noqa: S311 - spreads renewals; the global generator stays untouched
@@ -33,7 +42,7 @@ class Upkeep:
     def __init__(self, engine: Engine, *, session_ttl_s: float) -> None:
         self._engine = engine
         self._renew_s = min(RENEW_S, session_ttl_s / 3)
-        self._store_is_there = True
+        self._found = BACK
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -83,22 +92,25 @@ class Upkeep:
             attachment.lost(taken_over())
 
     async def _watch(self) -> None:
-        """Log when the store goes and when it is back; whoever asks meanwhile is told by its error."""
+        """Log what becomes of the store; whoever asks meanwhile is told by its error."""
+        found, reason = await self._look()
+        if found == self._found:
+            return
+        self._found = found
+        if found == BACK:
+            log.info(found)
+        else:
+            log.warning(found, reason=reason, remedy=REMEDIES[found])
+
+    async def _look(self) -> tuple[str, str]:
+        """How the store is, and its own words where it is not well."""
         try:
             await self._engine.store.ping()
+        except StoreFull as full:
+            return FULL, str(full)
         except StoreUnavailable as away:
-            if self._store_is_there:
-                log.warning(
-                    "the session store cannot be reached",
-                    reason=str(away),
-                    remedy="check METAGAME_REDIS_URL, that Redis runs and that its replicas do;"
-                    " requests are answered 503 until it is back",
-                )
-            self._store_is_there = False
-        else:
-            if not self._store_is_there:
-                log.info("the session store is back")
-            self._store_is_there = True
+            return AWAY, str(away)
+        return BACK, ""
 
     async def _sweep(self) -> None:
         freed = await self._engine.store.sweep()

@@ -120,6 +120,13 @@ class StoreUnavailable(Exception):
         self.unknown = unknown
 
 
+class StoreFull(StoreUnavailable):
+    """The store has no room for this; what makes room, and what reads, goes on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, unknown=False)
+
+
 class UnreadableRecord(Exception):
     """The record's layout is a newer release's; nothing was read or changed."""
 
@@ -183,7 +190,7 @@ class SessionStore(Protocol):
         """Renew the pool's own keys; called while sessions are in use."""
 
     async def ping(self) -> None:
-        """Return if the store answers."""
+        """Return if the store takes writes."""
 
     async def close(self) -> None:
         """Give up connections."""

@@ -1,7 +1,7 @@
 """All commands of one event-loop tick in one write to Redis.
 
 Owned here: queues and their bounds, what follows from a server's failure for those that wait
-for it, and where a redirected command goes. Not here: what becomes of a batch on its connection
+for it, how long one may wait, and where a redirected command goes. Not here: what becomes of a batch on its connection
 (exchange.py), connections (connect.py gives the client, lanes.py its connections), and what
 commands mean.
 """
@@ -47,10 +47,17 @@ class Batcher:
     """Sends commands and hands out futures of their replies."""
 
     def __init__(
-        self, lanes: Lanes, contact: Contact, *, replicas: Replicas | None = None, max_waiting: int = MAX_WAITING
+        self,
+        lanes: Lanes,
+        contact: Contact,
+        *,
+        timeout_s: float,
+        replicas: Replicas | None = None,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._lanes = lanes
         self._contact = contact
+        self._timeout_s = timeout_s
         self._replicas = replicas
         self._max_waiting = max_waiting
         self._waiting = 0
@@ -61,13 +68,16 @@ class Batcher:
         self._routes = Gate()
 
     def send(self, command: Command) -> asyncio.Future[Any]:
-        """The future of the reply: it raises StoreUnavailable; cancelling it harms nobody else."""
+        """The future of the reply: it raises StoreUnavailable, after `timeout_s` at the latest.
+
+        Cancelling it harms nobody else.
+        """
         if self._waiting >= self._max_waiting:
             self._contact.lost()
             message = f"{self._waiting} commands are waiting for Redis already"
             raise StoreUnavailable(message, unknown=False)
         loop = asyncio.get_running_loop()
-        request = Request(command, loop.create_future())
+        request = Request(command, loop.create_future(), loop.time() + self._timeout_s)
         lane = self._lanes.of(command.key)
         if lane is None:
             self._reroute(request, loop)
@@ -108,18 +118,23 @@ class Batcher:
     def _next_batch(self, waiting: deque[Request]) -> list[Request]:
         batch: list[Request] = []
         size = 0
+        now = asyncio.get_running_loop().time()
         while waiting and len(batch) < MAX_COMMANDS and size < MAX_BYTES:
             request = waiting.popleft()
             self._waiting -= 1
-            if not request.future.done():  # nobody waits for a cancelled one, and it was not sent
+            if request.until <= now:
+                self._fail([request], "its turn did not come in time", unknown=False)
+            elif not request.future.done():  # nobody waits for a cancelled one, and it was not sent
                 batch.append(request)
                 size += sum(map(len, request.command.words))
         return batch
 
     async def _run(self, queue: _Queue, batch: list[Request]) -> None:
+        until = batch[0].until  # the oldest one's; a time-out of each read bounds no batch, nor a list of addresses
         try:
             try:
-                connection = await queue.lane.take()
+                async with asyncio.timeout_at(until):
+                    connection = await queue.lane.take()
             except _NO_CONNECTION as error:
                 reason = f"no connection: {error}"
                 self._fail(batch, reason, unknown=False)
@@ -127,7 +142,13 @@ class Batcher:
                 return
             try:
                 exchange = Exchange(connection, self._replicas, asking=queue.lane.asking)
-                self._settle(queue, await exchange.run(batch))
+                async with asyncio.timeout_at(until):
+                    report = await exchange.run(batch)
+                self._settle(queue, report)
+            except TimeoutError:
+                reason = "no answer in time"
+                self._fail(batch, reason, unknown=True)
+                self._give_up(queue, reason)
             finally:
                 await queue.lane.give(connection)
         except Exception as error:  # noqa: BLE001 - whatever broke, no caller may hang
@@ -161,7 +182,7 @@ class Batcher:
     def _fail(self, requests: Iterable[Request], reason: str, *, unknown: bool) -> None:
         self._contact.lost()
         for request in requests:
-            request.fail(reason, unknown=unknown)
+            request.fail(StoreUnavailable(reason, unknown=unknown))
 
     def _fail_waiting(self, queue: _Queue, reason: str) -> None:
         self._waiting -= len(queue.waiting)
@@ -188,7 +209,8 @@ class Batcher:
         reason = "no node serves this key"
         loop = asyncio.get_running_loop()
         try:
-            await self._lanes.learn()
+            async with asyncio.timeout(self._timeout_s):
+                await self._lanes.learn()
         except Exception as error:  # noqa: BLE001 - whatever broke, no caller may hang
             reason = f"no connection: {error}"
             self._routes.failed(loop.time(), reason)

@@ -29,13 +29,14 @@ from redis.exceptions import (
     MasterDownError,
     MovedError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
     TryAgainError,
 )
 
-from .base import StoreUnavailable
+from .base import StoreFull, StoreUnavailable
 from .lanes import Connection
 from .scripts import Command
 
@@ -69,23 +70,24 @@ class Replicas:
 
 
 class Request:
-    """A command on its way, and the future its sender awaits."""
+    """A command on its way, the future its sender awaits, and until when (loop time)."""
 
-    __slots__ = ("command", "future")
+    __slots__ = ("command", "future", "until")
 
-    def __init__(self, command: Command, future: asyncio.Future[Any]) -> None:
+    def __init__(self, command: Command, future: asyncio.Future[Any], until: float) -> None:
         self.command = command
         self.future = future
+        self.until = until
 
     def answer(self, reply: Any) -> None:
         """Hand the reply out."""
         if not self.future.done():  # its sender may have been cancelled
             self.future.set_result(reply)
 
-    def fail(self, reason: str, *, unknown: bool) -> None:
+    def fail(self, error: StoreUnavailable) -> None:
         """Say that there is no reply."""
         if not self.future.done():
-            self.future.set_exception(StoreUnavailable(reason, unknown=unknown))
+            self.future.set_exception(error)
 
 
 @dataclass(slots=True)
@@ -207,7 +209,9 @@ class Exchange:
 
     def _refused(self, request: Request, refusal: Exception) -> None:
         reason = f"refused: {refusal}"
-        self._fail([request], reason, unknown=False)
+        self.report.failed = True
+        full = isinstance(refusal, OutOfMemoryError)
+        request.fail(StoreFull(reason) if full else StoreUnavailable(reason, unknown=False))
         self.report.elsewhere |= isinstance(refusal, _ELSEWHERE)
         if isinstance(refusal, _UNFIT) or str(refusal).startswith(_FENCED):
             self.report.given_up = reason
@@ -223,4 +227,4 @@ class Exchange:
     def _fail(self, requests: list[Request], reason: str, *, unknown: bool) -> None:
         self.report.failed |= bool(requests)
         for request in requests:
-            request.fail(reason, unknown=unknown)
+            request.fail(StoreUnavailable(reason, unknown=unknown))

@@ -15,3 +15,8 @@ def record_key(prefix: str, session_id: str) -> str:
 def places_key(prefix: str) -> str:
     """The key of the pool's places, a sorted set; its tag is its own."""
     return f"{prefix}:places:{{places}}"
+
+
+def pulse_key(prefix: str) -> str:
+    """The key that is written to see whether writes are taken; it lies where the places do."""
+    return f"{prefix}:pulse:{{places}}"

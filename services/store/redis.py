@@ -33,10 +33,12 @@ from .base import (
 from .batch import Batcher
 from .contact import Contact
 from .exchange import Replicas
-from .keys import record_key
+from .keys import pulse_key, record_key
 from .lanes import lanes_of
 from .places import Places
 
+TIMEOUT_S = 5.0
+PULSE_MS = "60000"
 _WORDS = {word.value.encode(): word for word in Word}
 _BARE = {name: Outcome(word) for name, word in _WORDS.items()} | {b"absent": Outcome(Word.GONE)}
 _CURSOR = re.compile(r"([0-9]{1,19}):([A-Za-z0-9._-]{1,128})", re.ASCII)
@@ -46,6 +48,7 @@ class RedisStore:
     """A `SessionStore` on a redis-py client that answers in bytes.
 
     With `replicas` nothing counts as answered, a ping neither, before that many have what was written.
+    Whatever is asked is answered or given up within `timeout_s`, on a slow Redis too.
     """
 
     def __init__(  # noqa: PLR0913 - settings, by keyword
@@ -57,6 +60,7 @@ class RedisStore:
         lease_ms: int = LEASE_MS,
         reserved_ms: int = RESERVED_MS,
         replicas: Replicas | None = None,
+        timeout_s: float = TIMEOUT_S,
         prefix: str = "metagame",
     ) -> None:
         self._prefix = prefix
@@ -64,7 +68,7 @@ class RedisStore:
         self._lease_ms = str(lease_ms)
         self._lanes = lanes_of(client)
         self._contact = Contact(lease_ms=lease_ms, clock=time.monotonic)
-        self._batcher = Batcher(self._lanes, self._contact, replicas=replicas)
+        self._batcher = Batcher(self._lanes, self._contact, timeout_s=timeout_s, replicas=replicas)
         self._places = Places(
             self._batcher,
             self._contact,
@@ -199,10 +203,11 @@ class RedisStore:
     async def ping(self) -> None:
         """Return if the Redis that has the places takes writes, and enough replicas have them.
 
-        A PING would be answered by a replica, too, by a primary whose replicas are gone, and by one
-        that waits for them: Redis 8 lets WAIT pass where the connection has written nothing.
+        A PING would be answered by a replica, too, by a primary whose replicas are gone, by one that waits
+        for them (Redis 8 lets WAIT pass where the connection has written nothing), and by one that is full.
         """
-        await self.keep()
+        key = pulse_key(self._prefix)
+        await self._batcher.send(scripts.Command(key, ("SET", key, "", "PX", PULSE_MS)))
 
     async def close(self) -> None:
         """Give up connections; what waits fails."""

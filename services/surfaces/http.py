@@ -33,6 +33,7 @@ from ..records import SessionItem, new_session_id
 from ..store.base import InvalidCursor
 from . import describe
 from .naming import derived_session, session_headers, session_of, tell
+from .presence import check_present
 from .problems import JSON
 
 IDEMPOTENCY_KEY = "idempotency-key"
@@ -128,6 +129,7 @@ class HttpSurface:
 
     async def end(self, request: Request, session_id: str) -> Response:
         """End a session, if it exists."""
+        await check_present(request)
         await self._engine.end(tell(request, check_session_id(session_id)))
         return Response(status_code=204, headers=session_headers(request))
 
@@ -145,6 +147,7 @@ class HttpSurface:
         except ClientDisconnect:
             message = "The body did not arrive whole."
             raise InvalidRequest(message) from None
+        await check_present(request)
         if body and not _is_json(request.headers.get("content-type", "")):
             raise not_an_object(body.decode(errors="replace"))
         return bytes(body)

@@ -12,7 +12,7 @@ from metagame.models import MetaGameState
 
 from ..engine import Engine
 from ..lifecycle import Lifecycle
-from ..store.base import StoreUnavailable
+from ..store.base import StoreFull, StoreUnavailable
 from .problems import JSON
 
 PING_TIMEOUT_S = 1.0
@@ -71,6 +71,8 @@ class OpsSurface:
     async def _store_status(self) -> str:
         try:
             await asyncio.wait_for(self._engine.store.ping(), PING_TIMEOUT_S)
+        except StoreFull:
+            return "ready"  # for what reads and for what ends sessions, which makes room
         except (StoreUnavailable, TimeoutError):
             return "redis_unavailable"
         return "ready"

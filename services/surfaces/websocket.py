@@ -31,9 +31,8 @@ from ..attachment import Attachment
 from ..engine import Engine
 from ..lifecycle import Lifecycle
 from .naming import named_session
+from .presence import hear_disconnects
 
-LOOKS = 3
-"""Turns of the event loop in which a disconnect that has arrived is seen."""
 NORMAL = 1000
 DRAINING = 1012
 
@@ -101,8 +100,7 @@ class Socket:
     async def is_gone(self) -> bool:
         """Whether the client left while its handshake waited for this worker."""
         self._first = asyncio.ensure_future(self._receive())
-        for _ in range(LOOKS):
-            await asyncio.sleep(0)
+        await hear_disconnects()
         return self._first.done() and self._first.result()["type"] == "websocket.disconnect"
 
     def forget(self) -> None:

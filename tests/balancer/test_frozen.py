@@ -22,7 +22,7 @@ from tests.survival.conftest import Pool
 from tests.survival.workers import WAIT_S, until
 
 pytestmark = pytest.mark.anyio
-Send = Callable[[httpx.AsyncClient, str], Awaitable[httpx.Response]]
+Send = Callable[[str], Awaitable[httpx.Response]]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def http(both: Balanced) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def frozen_with(both: Balanced, send: Callable[[str], Awaitable[httpx.Response]]) -> str:
+async def frozen_with(both: Balanced, send: Send) -> str:
     """Freeze w1 and send until it has a request in its hands, which the balancer gives up; that one's key."""
     both.workers[0].send(signal.SIGSTOP)
     while True:
@@ -51,7 +51,7 @@ async def frozen_with(both: Balanced, send: Callable[[str], Awaitable[httpx.Resp
             return key
 
 
-async def answered(send: Callable[[str], Awaitable[httpx.Response]], key: str) -> httpx.Response:
+async def answered(send: Send, key: str) -> httpx.Response:
     """The answer to a request that is sent with its key until there is one, as the balancer's 504 says to."""
     while (answer := await send(key)).status_code != 200:
         assert answer.json()["retryable"] is True
@@ -59,7 +59,7 @@ async def answered(send: Callable[[str], Awaitable[httpx.Response]], key: str) -
 
 
 async def stands(http: httpx.AsyncClient, path: str) -> Any:
-    return (await http.get(f"{path}/state")).json()
+    return (await answered(lambda _key: http.get(f"{path}/state"), "")).json()
 
 
 async def wakes(both: Balanced) -> None:
@@ -87,27 +87,26 @@ async def test_a_step_is_not_taken_twice(both: Balanced, http: httpx.AsyncClient
     assert (await answered(step, str(uuid4()))).json()["metadata"]["step"] == number + 1
 
 
-async def test_a_reset_and_an_end_come_too_late(both: Balanced, http: httpx.AsyncClient, session_id: str) -> None:
+async def test_a_reset_does_not_begin_another_episode(both: Balanced, http: httpx.AsyncClient, session_id: str) -> None:
     path = f"/sessions/{session_id}"
 
     async def reset(key: str) -> httpx.Response:
         return await http.post(f"{path}/reset", json={}, headers={"Idempotency-Key": key})
 
-    async def end(_key: str) -> httpx.Response:
-        return await http.delete(path)
-
-    await http.post(f"{path}/reset", json={})
-    first = await frozen_with(both, reset)
-    await answered(reset, first)
-    while (await end("")).status_code != 504 and "w1" in both.balancer.up():
-        await answered(reset, str(uuid4()))
+    await answered(reset, await frozen_with(both, reset))
     for _ in range(REMEMBERED + 1):
         await answered(reset, str(uuid4()))
-    for _ in range(3):
-        await answered(
-            lambda key: http.post(f"{path}/step", json={"action": {"message": "hi"}}, headers={"Idempotency-Key": key}),
-            str(uuid4()),
-        )
+    before = await stands(http, path)
+    await wakes(both)
+    assert await stands(http, path) == before
+
+
+async def test_an_end_does_not_end_the_session_that_was_made_since(
+    both: Balanced, http: httpx.AsyncClient, session_id: str
+) -> None:
+    path = f"/sessions/{session_id}"
+    await frozen_with(both, lambda _key: http.delete(path))
+    await answered(lambda key: http.post(f"{path}/reset", json={}, headers={"Idempotency-Key": key}), str(uuid4()))
     before = await stands(http, path)
     await wakes(both)
     assert await stands(http, path) == before

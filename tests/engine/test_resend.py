@@ -7,7 +7,7 @@ import pytest
 from metagame.core.remembered import REMEMBERED
 from metagame.errors import MetaGameError, SessionLost, SessionTakenOver, Unavailable
 from services.engine import Engine
-from services.store.base import UnreadableRecord
+from services.store.base import StoreFull, UnreadableRecord
 from services.submission import ROUNDS
 from tests.engine.asking import Socket, reset, stands, step, step_number, steps
 from tests.engine.conftest import EngineOf
@@ -317,3 +317,25 @@ async def test_a_socket_leaves_quietly_while_the_store_is_away(
     store.always |= {"end": REFUSED, "detach": REFUSED}
     await socket.leave(closed=closed)
     assert engine.attachments == set()
+
+
+@with_or_without_id
+async def test_a_worker_that_slept_past_the_deadline_begins_no_commit(
+    store: ScriptedStore, engine_of: EngineOf, request_id: str | None
+) -> None:
+    """Others may have gone on by more steps than a session remembers, so that a late one would count twice."""
+    engine = engine_of(timeout_s=SHORT_S)
+    await engine.reset("s", reset())
+    store.script["load"].append(lambda: asyncio.sleep(2 * SHORT_S))
+    assert await fields_of(engine.step("s", step("hey", request_id))) == CERTAIN
+    assert store.commits() == []
+    assert await stands(engine) == ("e", 0)
+
+
+async def test_a_store_that_is_full_is_called_so(store: ScriptedStore, engine_of: EngineOf) -> None:
+    engine = engine_of(timeout_s=SHORT_S)
+    await engine.reset("s", reset())
+    store.always["commit"] = StoreFull("refused: OOM")
+    with pytest.raises(Unavailable, match="is full, and nothing was done") as refused:
+        await engine.step("s", step())
+    assert refused.value.fields == CERTAIN

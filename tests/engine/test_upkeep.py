@@ -3,13 +3,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from metagame.errors import SessionLost, SessionTakenOver
 from metagame.games.echo import EchoGame
 from services.engine import Engine
-from services.store.base import UnreadableRecord
+from services.store.base import StoreFull, UnreadableRecord
 from services.store.memory import MemoryStore
-from services.upkeep import Upkeep
+from services.upkeep import AWAY, BACK, FULL, Upkeep
 from tests.engine.asking import Socket, reset, step, step_number
 from tests.engine.scripted import REFUSED, Fault, ScriptedStore
 
@@ -179,3 +180,21 @@ async def test_a_bug_in_one_round_is_logged_and_the_next_round_goes_on(
     async with kept_up(engine):
         await until(lambda: store.verbs().count("renew") >= 2)
     assert "upkeep failed" in capsys.readouterr().out
+
+
+async def test_what_becomes_of_the_store_is_logged_once_each_time(
+    worker: Engine, short: ScriptedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.upkeep.WATCH_S", 0.01)
+    with capture_logs() as logged:
+        async with kept_up(worker):
+            short.always["ping"] = StoreFull("refused: OOM")
+            await until(lambda: FULL in [line["event"] for line in logged])
+            short.always["ping"] = REFUSED
+            await until(lambda: AWAY in [line["event"] for line in logged])
+            pings = short.verbs().count("ping")
+            await until(lambda: short.verbs().count("ping") > pings + 3)
+            del short.always["ping"]
+            await until(lambda: BACK in [line["event"] for line in logged])
+    assert [line["event"] for line in logged if "store" in line["event"]] == [FULL, AWAY, BACK]
+    assert [line["reason"] for line in logged if "reason" in line] == ["refused: OOM", "scripted"]

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from services.store import scripts
-from services.store.base import LEASE_MS, Origin, Outcome, StoreUnavailable, UnreadableRecord, Word
+from services.store.base import LEASE_MS, Origin, Outcome, StoreFull, StoreUnavailable, UnreadableRecord, Word
 from services.store.batch import MAX_COMMANDS
 from services.store.connect import open_client
 from services.store.keys import places_key, record_key
@@ -233,7 +233,7 @@ async def test_a_redis_out_of_memory_refuses_a_commit_whole(own_redis: RedisServ
     await store.make("s", draft())
     with own_redis.client() as client:
         client.config_set("maxmemory", "1")
-        with pytest.raises(StoreUnavailable, match="maxmemory") as caught:
+        with pytest.raises(StoreFull, match="maxmemory") as caught:
             await store.commit("s", step(1))
         assert caught.value.unknown is False
         assert (await store.load("s")) is not None
