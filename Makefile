@@ -60,22 +60,23 @@ chaos:
 	@$(MAKE) -j 2 chaos-setup
 	@$(BIN)/python -m chaos $(ARGS)
 
-# IMAGE names another image, which is then not built. WORKERS, PORT and the others: docker-compose.yml.
+# IMAGE, in the environment or in `.env`, names another image, which is then not built.
+define own_image
+@image=$$(printf 'services: {asked: {image: "$${IMAGE:-none}"}}' | docker compose --file - config --images) && \
+{ [ "$$image" != none ] || $(MAKE) image ARGS=--quiet >/dev/null; }
+endef
+
+# WORKERS, PORT and the others: docker-compose.yml.
 up:
-	@[ -n "$$IMAGE" ] || $(MAKE) image ARGS=--quiet >/dev/null
-	@docker compose up --detach --wait --wait-timeout 120 $(ARGS) || { echo "The pool is not up; see: docker compose logs" >&2; exit 1; }
-	@at=$$(docker compose port balancer 8000) && stats=$$(docker compose port balancer 8404) && \
-	scheme=$$(docker compose exec -T balancer sh -c 'echo $${BALANCER_TLS_PEM:+s}') && \
-	echo "server   http$$scheme://$$at   (docs at /docs)" && \
-	echo "balancer http://$$stats   its workers and counters" && \
-	echo "workers  $$(docker compose ps --quiet --status running worker | wc -l | tr -d ' ')   others: docker compose up -d --no-recreate --scale worker=5"
+	$(own_image)
+	@deploy/up $(ARGS)
 
 down:
 	@docker compose down $(ARGS)
 	@echo "Stopped. Sessions stay in the volume; delete them with: docker compose down --volumes"
 
 roll:
-	@[ -n "$$IMAGE" ] || $(MAKE) image ARGS=--quiet >/dev/null
+	$(own_image)
 	@deploy/roll
 
 image:

@@ -8,6 +8,14 @@ case "$REDIS_PASSWORD" in
     exit 2
     ;;
 esac
+number=${REDIS_MAXMEMORY%%[!0-9]*}
+case "${number:+number}${REDIS_MAXMEMORY#"$number"}" in
+number | number[bBkKmMgG] | number[kKmMgG][bB]) ;;
+*)
+    echo "REDIS_MAXMEMORY is '$REDIS_MAXMEMORY', which is no size; 512mb or 4gb would be, or a number of bytes" >&2
+    exit 2
+    ;;
+esac
 exec redis-server /etc/redis/redis.conf - <<END
 requirepass $REDIS_PASSWORD
 maxmemory $REDIS_MAXMEMORY
