@@ -104,6 +104,64 @@ async def test_what_workers_took_and_never_answered_may_have_counted(
         assert said(answer) == expected
 
 
+RANDOM = "7b0c9d2e-1b7f-4f0e-9d3a-2c4f5a6b7c8d"
+TIME_BASED = "7b0c9d2e-1b7f-1f0e-9d3a-2c4f5a6b7c8d"
+ANOTHER = (1, UNKNOWN)
+"""How often workers got it, and what the client is told: sent again, it would make another session."""
+ONCE = (6, UNKNOWN_BUT_REPEATABLE)
+MAKING: dict[str, tuple[str, dict[str, str], tuple[int, dict[str, Any]]]] = {
+    "a reset": ("/reset", {"Idempotency-Key": "order-17"}, ANOTHER),
+    "a session": ("/sessions", {"Idempotency-Key": "order-17"}, ANOTHER),
+    "a UUID that is not random": ("/sessions", {"Idempotency-Key": TIME_BASED}, ANOTHER),
+    "a UUID and more": ("/reset", {"Idempotency-Key": f"{RANDOM}-1"}, ANOTHER),
+    "a root path": ("/envs/metagame/reset", {"Idempotency-Key": "1"}, ANOTHER),
+    "a session under a root path": ("/metagame/sessions", {"Idempotency-Key": "1"}, ANOTHER),
+    "encoded": ("/%72eset", {"Idempotency-Key": "1"}, ANOTHER),
+    "a session is not named by the header": ("/sessions", {"Idempotency-Key": "1", "X-Session-ID": "mine"}, ANOTHER),
+    "empty names": ("/reset?session_id=&a=b", {"Idempotency-Key": "1", "X-Session-ID": "", "Cookie": "a=b"}, ANOTHER),
+    "another parameter": ("/reset?my_session_id=mine", {"Idempotency-Key": "1"}, ANOTHER),
+    "a random key": ("/reset", {"Idempotency-Key": RANDOM}, ONCE),
+    "a random key in capitals": ("/sessions", {"Idempotency-Key": RANDOM.upper()}, ONCE),
+    "the balancer's key": ("/reset", {}, (6, UNKNOWN)),
+    "named by path": ("/sessions/mine/reset", {"Idempotency-Key": "1"}, ONCE),
+    "named by path under a root path": ("/metagame/sessions/mine/reset", {"Idempotency-Key": "1"}, ONCE),
+    "named by the header": ("/reset", {"Idempotency-Key": "1", "X-Session-ID": "mine"}, ONCE),
+    "named by the query": ("/reset?a=b&session_id=mine", {"Idempotency-Key": "1"}, ONCE),
+    "named by the cookie": ("/reset", {"Idempotency-Key": "1", "Cookie": "a=b; metagame_session=mine"}, ONCE),
+    "a step": ("/step", {"Idempotency-Key": "1"}, ONCE),
+}
+
+
+@pytest.mark.parametrize("case", MAKING)
+async def test_what_would_make_another_session_is_not_sent_again_and_says_so(tmp_path: Path, case: str) -> None:
+    path, headers, expected = MAKING[case]
+    async with recorder() as worker:
+        worker.hang_ups = 1000
+        context = balancer(tmp_path, [worker.port])
+        one = await asyncio.to_thread(context.__enter__)
+        async with httpx.AsyncClient(base_url=one.url, trust_env=False, timeout=WAIT_S) as client:
+            answer = await client.post(path, headers=headers)
+        context.__exit__(None, None, None)
+    assert answer.status_code == 502
+    assert (len(worker.requests), said(answer)) == expected
+
+
+async def test_on_a_connection_that_had_an_answer_a_lost_worker_shows_as_a_connection_that_closes(
+    tmp_path: Path,
+) -> None:
+    async with recorder() as worker:
+        context = balancer(tmp_path, [worker.port])
+        one = await asyncio.to_thread(context.__enter__)
+        async with httpx.AsyncClient(base_url=one.url, trust_env=False, timeout=WAIT_S) as client:
+            assert (await client.get("/state")).status_code == 200
+            worker.hang_ups = 1
+            with pytest.raises(httpx.RemoteProtocolError, match="disconnected without sending a response"):
+                await client.post("/sessions", headers={"Idempotency-Key": "order-17"})
+            assert (await client.get("/state")).status_code == 200
+        context.__exit__(None, None, None)
+    assert [head.split()[0] for head in worker.requests] == ["GET", "POST", "GET"]
+
+
 async def test_a_worker_that_takes_too_long_may_still_carry_it_out_so_nobody_else_is_asked(
     faulty: Faulty, tmp_path: Path, session_id: str
 ) -> None:

@@ -121,6 +121,40 @@ async def test_a_session_made_without_a_name_is_made_once(
     assert len(made) == len(answered) + 1
 
 
+async def test_no_second_session_is_made_by_a_key_that_names_none(
+    faulty_first: Balanced, http: httpx.AsyncClient
+) -> None:
+    """Its worker dies with the session made; a random UUID in place of the key would find it again."""
+    both, redis = faulty_first, proxy(faulty_first)
+    before = await names(http)
+    redis.hold_answer("create")
+    answers: list[httpx.Response] = []
+    while True:
+        asked = asyncio.ensure_future(
+            http.post("/sessions", headers={"Idempotency-Key": f"order-{len(answers)}", "Connection": "close"})
+        )
+        await until(lambda: redis.held or asked.done(), "the session made or an answer")  # noqa: B023 - awaited in this turn
+        if not asked.done():
+            break
+        answers.append(asked.result())
+    await asyncio.to_thread(both.workers[0].kill)
+    lost = await asked
+    assert (lost.status_code, lost.json()["retryable"], lost.json()["outcome"]) == (502, False, "unknown")
+    assert {answer.status_code for answer in answers} <= {201}
+    assert len(await names(http) - before) == len(answers) + 1
+
+
+async def test_what_makes_a_session_is_still_taken_to_another_worker_where_one_cannot_be_reached(
+    balanced: Balanced, http: httpx.AsyncClient
+) -> None:
+    await asyncio.to_thread(balanced.workers[0].kill)
+    for number in range(8):
+        headers = {"Idempotency-Key": f"order-{number}", "Connection": "close"}
+        assert (await http.post("/sessions", headers=headers)).status_code == 201
+    assert balanced.count("wredis") + balanced.count("wretr") >= 1
+    assert balanced.balancer.up() == {"w2"}
+
+
 async def test_a_step_over_our_socket_whose_worker_died_after_the_commit_counts_once(faulty_first: Balanced) -> None:
     both, redis = faulty_first, proxy(faulty_first)
     # The fewest connections first: each gets a worker of its own.
