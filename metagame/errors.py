@@ -118,11 +118,21 @@ class ProtocolError(MetaGameError):
 
 
 class ContainerFailed(MetaGameError):
-    """A container did not start, get ready or go away; `cause` says why, `log` how its log ended.
+    """A container did not start, get ready, keep running or go away; `cause` says why, `log` how its log ended.
 
     `cause` is docker_missing, engine_unreachable, image_missing, port_taken, not_started, exited,
     not_ready, other_server or not_removed.
     """
+
+    @property
+    def cause(self) -> str:
+        """Why, in one word for programs."""
+        return str(self.fields["cause"])
+
+    @property
+    def log(self) -> str:
+        """The end of the container's log; empty where there is none."""
+        return str(self.fields.get("log", ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,14 @@ class Container:
                 break
         raise self._not_ready(seen)
 
+    async def ended(self) -> ContainerFailed | None:
+        """Why it runs no more, if so: its sessions are gone with it, and sending again cannot help."""
+        try:
+            await asyncio.to_thread(self._look)
+        except ContainerFailed as failed:
+            return failed if failed.cause == Cause.EXITED else None
+        return None
+
     def let_go(self) -> None:
         """Have it removed, without waiting for it."""
         self._reaper.let_go()

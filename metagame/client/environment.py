@@ -120,6 +120,7 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
             container.let_go()
             raise
         env._container = container
+        env._session.hopeless = container.ended
         return env
 
     @property

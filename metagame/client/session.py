@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -87,6 +88,8 @@ class Session:
         self._reached = False
         self._away = False
         self._final: MetaGameError | None = None
+        self.hopeless: Callable[[], Awaitable[MetaGameError | None]] | None = None
+        """Asked when a connection is lost: why sending again cannot help, if it cannot."""
 
     async def reset(self, seed: int | None, episode_id: str | None, options: dict[str, Any]) -> Observation:
         """Start an episode. After an error that left the position unknown it starts wherever the session is."""
@@ -220,6 +223,7 @@ class Session:
             else:
                 self._reached, self._away = True, False
                 return answer
+            await self._check_hope(failed.last)
             self._away = not isinstance(failed.last, CapacityReached)
             wait_s = max(failed.retry_after_s, _jitter.uniform(0, pause_s))
             if clock() + wait_s + needs_s >= until:
@@ -228,6 +232,10 @@ class Session:
             await asyncio.sleep(wait_s)
             limit = max(ends, full_until)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _check_hope(self, last: Exception) -> None:
+        if self.hopeless is not None and (why := await self.hopeless()) is not None:
+            raise why from last
 
     def _warn_once(self, last: Exception) -> None:
         """Somebody who forgot to start the server need not wait for the deadline to be told."""

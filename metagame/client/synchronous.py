@@ -99,6 +99,7 @@ class GameEnv(Generic[ActionT, ObservationT]):
             container.close()
             raise
         env._container = container
+        env._session.hopeless = container.ended
         return env
 
     @property

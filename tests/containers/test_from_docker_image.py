@@ -7,13 +7,14 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from metagame import AsyncMetaGameEnv, CapacityReached, MetaGameAction, MetaGameEnv, SessionLost
-from tests.containers.engine import IMAGE, ROOT, inspect
+from metagame import AsyncMetaGameEnv, CapacityReached, ContainerFailed, MetaGameAction, MetaGameEnv, SessionLost
+from tests.containers.engine import IMAGE, ROOT, docker, inspect
 from tests.containers.scripts import SlowDocker, containers_of, script, wait_gone
 
 pytestmark = pytest.mark.usefixtures("image")
@@ -223,3 +224,19 @@ async def test_a_start_that_is_cancelled_leaves_no_container(tmp_path: Path, mon
     await asyncio.to_thread(slow.wait_done, "run")
     await asyncio.to_thread(slow.wait_done, "rm")
     assert containers_of(os.getpid()) == []
+
+
+def test_a_container_that_dies_is_told_at_once() -> None:
+    """It took its sessions with it: asking for a minute would not bring them back."""
+    env = MetaGameEnv.from_docker_image(IMAGE, deadline_s=END_S)
+    try:
+        env.reset()
+        docker("kill", *containers_of(os.getpid()))
+        began = time.monotonic()
+        with pytest.raises(ContainerFailed, match="it ended with exit code 137") as failed:
+            env.step(HELLO)
+        assert time.monotonic() - began < END_S / 2
+        assert failed.value.cause == "exited"
+        assert "serving on" in failed.value.log
+    finally:
+        env.close()
