@@ -4,60 +4,38 @@
     repeated  a step counts that no client sent, or one that was sent counts twice
     swapped   an answer or a state is another session's, another episode's or another step's
     wrong     length, reward or done of an answer are not what the rules say
-    silent    a client got no step answered at all, or did not get to its end, so that nothing is proved
+    silent    a client got no step answered at all, did not get to its end, or has a call that did not, so that
+              nothing is proved; or one that sends again until it is answered was left in doubt
 
 What is sent is different in every call, so that an echo says which call an answer belongs to. An episode's
 answers must number 1..n in order. After a call whose outcome is unknown the session stands where it stood or
-one further, as `state` then says, and that is final, except for `UNFENCED` clients: over HTTP without request
-ids nothing tells an older request that its client has gone on, so it may count later, once.
+one further, as `state` then says, and the answer that Redis keeps must be that of the call which the number
+names: else an answered step was lost and the call in doubt has its number. What `state` says is final, except
+for `UNFENCED` clients: over HTTP without request ids nothing tells an older request that its client has gone
+on, so it may count later, once, within `LATE_FOR_S`. `RESENDING` clients are never in doubt.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from chaos.journal import Entry, Journal
-from chaos.records import Stored
+from chaos.judge import READY, Final, Judge, Verdict, Violation, echo_of
+from chaos.together import Together
 
-READY = "Meta Game environment ready!"
 UNFENCED = frozenset({"stock-http"})
+RESENDING = frozenset({"stock-http-key"})
 SHARED = "shared"
 """Several of these step one session: their journals are judged together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One thing that must not happen, and the journal lines that show it."""
-
-    kind: str
-    session: str
-    step: int | None
-    text: str
-    lines: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Final:
-    """A session after the run: its record in Redis (None: there is none), and episode and step by HTTP."""
-
-    stored: Stored | None
-    episode: str | None
-    step: int | None
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What was found, and how the calls of unknown outcome turned out."""
-
-    violations: list[Violation] = field(default_factory=list)
-    counted: int = 0
-    """Calls of unknown outcome that `state` showed to have counted."""
-    not_counted: int = 0
-    counted_late: int = 0
-    """Calls of unfenced clients that counted after `state` had answered."""
+LONGEST_PAUSE_S = 30.0
+"""No worker sleeps longer (`chaos.schedule`)."""
+BALANCER_ANSWER_S = 15.0
+"""So long the balancer waits for a worker (`deploy/haproxy/haproxy.cfg`)."""
+STORE_DEADLINE_S = 5.0
+"""So long a worker tries to commit (`METAGAME_REDIS_TIMEOUT_S`)."""
+LATE_FOR_S = LONGEST_PAUSE_S + BALANCER_ANSWER_S + STORE_DEADLINE_S
+"""A call that was sent longer ago is in nobody's hands any more."""
 
 
 def check(journals: Sequence[Journal], finals: Mapping[str, Final]) -> Verdict:
@@ -77,55 +55,17 @@ def check(journals: Sequence[Journal], finals: Mapping[str, Final]) -> Verdict:
         else:
             _Walk(journal, verdict, owners).run(final)
     for session, together in shared.items():
-        _Together(session, together, verdict, owners).run(finals.get(session, Final(None, None, None)))
+        Together(session, together, verdict, owners).run(finals.get(session, Final(None, None, None)))
+    if not (verdict.violations or any(_tells_step(entry) for journal in journals for entry in journal.entries)):
+        verdict.violations.append(Violation("silent", "", None, "no step of any session was answered"))
     return verdict
 
 
-def answer_faults(answer: Mapping[str, Any], message: str | None) -> list[str]:
-    """What is wrong with an answer by the game's rules; `message` is None for a reset."""
-    text = READY if message is None else message
-    length = 0 if message is None else len(message)
-    found = []
-    if answer["length"] != len(answer["echo"]) and message is not None:
-        found.append(f"the length is {answer['length']}, the echo has {len(answer['echo'])}")
-    if answer["echo"] == text and (answer["length"], answer["reward"]) != (length, length / 10):
-        found.append(f"length and reward are {answer['length']} and {answer['reward']}, not {length} and {length / 10}")
-    if answer["done"] is not False:
-        found.append("the episode is done")
-    return found
+def _tells_step(entry: Entry) -> bool:
+    return entry.what in {"answer", "committed"} and "step" in entry.fields
 
 
-class _Judge:
-    """What both kinds of sessions need: violations with their evidence."""
-
-    def __init__(self, session: str, verdict: Verdict, owners: Mapping[str, tuple[str, int]]) -> None:
-        self.session = session
-        self.verdict = verdict
-        self.owners = owners
-
-    def violation(self, kind: str, step: int | None, text: str, *lines: str) -> None:
-        """Note one."""
-        self.verdict.violations.append(Violation(kind, self.session, step, text, lines))
-
-    def check_answer(self, journal: Journal, sent: Entry, got: Entry) -> None:
-        """Echo, length, reward and done of one answer."""
-        message, echo = sent.fields.get("message"), got.fields["echo"]
-        lines = (journal.line(sent), journal.line(got))
-        if echo != (READY if message is None else message):
-            owner = self.owners.get(echo)
-            whose = "nobody's" if owner is None else f"session {owner[0]}'s call {owner[1]}"
-            self.violation("swapped", got.fields.get("step"), f"the echo is {whose}", *lines)
-        for text in answer_faults(got.fields, message):
-            self.violation("wrong", got.fields.get("step"), text, *lines)
-
-    def check_end(self, journal: Journal) -> None:
-        """The journal must have its last line: a client that hangs for ever shows nothing wrong."""
-        last = journal.entries[-1]
-        if last.what not in {"end", "left"}:
-            self.violation("silent", None, "the client did not get to its end", journal.line(last))
-
-
-class _Walk(_Judge):
+class _Walk(Judge):
     """One client's session, line by line."""
 
     def __init__(self, journal: Journal, verdict: Verdict, owners: Mapping[str, tuple[str, int]]) -> None:
@@ -137,8 +77,8 @@ class _Walk(_Judge):
         self.newest: str | None = None
         """What the newest answer in the record echoes; None where that is not known."""
         self.doubt: Entry | None = None
-        self.late = 0
-        """Unfenced calls that may still count."""
+        self.late: list[Entry] = []
+        """Unfenced calls that may still count, the oldest first."""
         self.sent: dict[int, Entry] = {}
         self.proof: Entry | None = None
         """The line that last said where the session stands."""
@@ -148,6 +88,7 @@ class _Walk(_Judge):
         reactions = {
             "send": self._on_send,
             "answer": self._on_answer,
+            "committed": self._on_committed,
             "unknown": self._on_unknown,
             "error": self._on_unknown,
             "state": self._on_state,
@@ -157,7 +98,7 @@ class _Walk(_Judge):
             if reaction is not None:
                 reaction(entry)
         entries = self.journal.entries
-        if entries[-1].what != "left" and not any(one.what == "answer" and "step" in one.fields for one in entries):
+        if entries[-1].what != "left" and not any(_tells_step(one) for one in entries):
             self.violation("silent", None, "no step was answered")
         self.check_end(self.journal)
         self._compare(final)
@@ -166,50 +107,80 @@ class _Walk(_Judge):
         self.sent[entry.fields["call"]] = entry
 
     def _on_unknown(self, entry: Entry) -> None:
+        if self.journal.kind in RESENDING:
+            text = "a call ended in doubt, although it was sent again until it was answered"
+            self.violation("silent", None, text, *self._evidence(entry))
         self.doubt = self.sent.get(entry.fields.get("call", 0), self.doubt)
 
     def _on_answer(self, entry: Entry) -> None:
         sent = self.sent[entry.fields["call"]]
         self.check_answer(self.journal, sent, entry)
+        self._counts(sent, entry, echo_of(sent))
+
+    def _on_committed(self, entry: Entry) -> None:
+        """Like an answer, but the one that Redis keeps is newer."""
+        self._counts(self.sent[entry.fields["call"]], entry, None)
+
+    def _counts(self, sent: Entry, entry: Entry, newest: str | None) -> None:
         if sent.fields["verb"] == "reset":
-            self._stands(sent.fields["episode"], 0, READY, entry)
+            self._stands(sent.fields["episode"], 0, newest, entry)
             return
         step = entry.fields["step"]
         self._number(step, entry, self.step + 1, f"call {entry.fields['call']} was answered as step {step}")
-        self._stands(self.episode, step, sent.fields["message"], entry)
+        self._stands(self.episode, step, newest, entry)
 
     def _on_state(self, entry: Entry) -> None:
-        """Where the session says it stands, against what the answers so far allow."""
-        episode, step = entry.fields["episode"], entry.fields["step"]
-        doubt = self.doubt
-        if doubt is not None and self._settle(doubt, episode, step):
-            newest = READY if doubt.fields["verb"] == "reset" else doubt.fields["message"]
-            self._stands(episode, step, newest, entry)
-            return
-        if episode != self.episode:
+        """Where the session stands, against what the answers so far allow."""
+        episode, step, doubt = entry.fields["episode"], entry.fields["step"], self.doubt
+        counted = None if doubt is None else self._settle(doubt, entry)
+        newest: str | None = None
+        if counted is not None:
+            # Without the echo nobody knows which of several it was.
+            newest = None if self.late and "echo" not in entry.fields else echo_of(counted)
+        elif episode != self.episode:
             text = f"state says episode {episode}, not {self.episode}"
             self.violation("lost" if episode is None else "swapped", step, text, *self._evidence(entry))
         else:
             self._number(step, entry, self.step, f"state says step {step}")
-        self._stands(episode, step, self.newest if step == self.step else None, entry)
+            newest = self.newest if step == self.step else None
+        if newest is not None and entry.fields.get("echo", newest) != newest:
+            self._has_other_echo(newest, doubt, entry)
+            newest = None
+        self._stands(episode, step, newest, entry)
 
-    def _settle(self, doubt: Entry, episode: str | None, step: int) -> bool:
-        """Whether the call in doubt has counted, by this state."""
-        self.doubt = None
-        if doubt.fields["verb"] == "reset":
-            counted = episode == doubt.fields["episode"] and step == 0
+    def _has_other_echo(self, newest: str, doubt: Entry | None, entry: Entry) -> None:
+        """The state's number belongs to one call and the answer in Redis to another."""
+        step, echo = entry.fields["step"], entry.fields["echo"]
+        if doubt is not None and echo == echo_of(doubt):
+            text = f"call {doubt.fields['call']} counted as step {step}, which was another's: {newest!r} was answered"
+            self.violation("lost", step, text, *self._evidence(doubt, entry))
         else:
-            counted = episode == self.episode and step == self.step + 1
+            text = f"the answer kept in Redis echoes {echo!r}, not {newest!r}"
+            self.violation("swapped", step, text, *self._evidence(entry))
+
+    def _settle(self, doubt: Entry, entry: Entry) -> Entry | None:
+        """The call that has counted by this state: the one in doubt, or an older one that came late."""
+        self.doubt = None
+        episode, step = entry.fields["episode"], entry.fields["step"]
+        is_step = doubt.fields["verb"] == "step"
+        stands = (self.episode, self.step + 1) if is_step else (doubt.fields["episode"], 0)
+        counted = (episode, step) == stands
         self.verdict.counted += counted
         self.verdict.not_counted += not counted
-        if not counted and self.unfenced and doubt.fields["verb"] == "step":
-            self.late += 1
-        return counted
+        if not (is_step and self.unfenced):
+            return doubt if counted else None
+        self.late.append(doubt)
+        if not counted:
+            return None
+        echo = entry.fields.get("echo")
+        found = next((one for one in self.late if echo_of(one) == echo), self.late[0])
+        self.late.remove(found)
+        return found
 
     def _number(self, step: int, entry: Entry, expected: int, said: str) -> None:
         late = step - expected
-        if 0 < late <= self.late:
-            self.late -= late
+        if 0 < late <= len(self.late):
+            del self.late[:late]
             self.verdict.counted_late += late
             return
         if late:
@@ -218,6 +189,7 @@ class _Walk(_Judge):
 
     def _stands(self, episode: str | None, step: int, newest: str | None, proof: Entry) -> None:
         self.episode, self.step, self.newest, self.proof, self.doubt = episode, step, newest, proof, None
+        self.late = [one for one in self.late if proof.at_s - one.at_s <= LATE_FOR_S]
 
     def _evidence(self, *entries: Entry) -> tuple[str, ...]:
         calls = [self.sent[entry.fields["call"]] for entry in entries if entry.fields.get("call") in self.sent]
@@ -231,89 +203,36 @@ class _Walk(_Judge):
         if final.stored is None:
             self.violation("lost", self.step, "Redis holds no record of the session", *self._evidence())
         else:
-            self._compare_one("Redis", final.stored.episode, final.stored.step)
-            standing = final.stored.episode == self.episode and final.stored.step == self.step
-            if standing and self.newest is not None and final.stored.echo not in {self.newest, None}:
-                text = f"the answer kept in Redis echoes {final.stored.echo!r}, not {self.newest!r}"
-                self.violation("swapped", self.step, text, *self._evidence())
+            allowed = self._compare_one("Redis", final.stored.episode, final.stored.step)
+            may = self._echoes(final.stored.episode, final.stored.step)
+            if allowed and may and final.stored.echo not in may:
+                text = (
+                    f"the answer kept in Redis echoes {final.stored.echo!r}, not {' or '.join(map(repr, sorted(may)))}"
+                )
+                self.violation("swapped", final.stored.step, text, *self._evidence())
         self._compare_one("HTTP state", final.episode, final.step)
 
-    def _compare_one(self, where: str, episode: str | None, step: int | None) -> None:
+    def _compare_one(self, where: str, episode: str | None, step: int | None) -> bool:
+        """Whether the session may stand there in the end."""
         if step is None:
             self.violation("lost", self.step, f"{where} knows no such session", *self._evidence())
-            return
-        allowed = {(self.episode, self.step + late) for late in range(self.late + 1)}
+            return False
+        allowed = {(self.episode, self.step + late) for late in range(len(self.late) + 1)}
         if self.doubt is not None:
             fields = self.doubt.fields
             allowed.add((fields["episode"], 0) if fields["verb"] == "reset" else (self.episode, self.step + 1))
         if (episode, step) in allowed:
-            return
+            return True
         kind = "swapped" if episode != self.episode else "repeated" if step > self.step else "lost"
         text = f"{where} says step {step} of episode {episode}, the newest answer was {self.step} of {self.episode}"
         self.violation(kind, step, text, *self._evidence())
+        return False
 
-
-class _Together(_Judge):
-    """A session that several clients step: every number once, whoever got it, and none that nobody sent."""
-
-    def __init__(
-        self, session: str, journals: list[Journal], verdict: Verdict, owners: Mapping[str, tuple[str, int]]
-    ) -> None:
-        super().__init__(session, verdict, owners)
-        self.journals = journals
-
-    def run(self, final: Final) -> None:
-        """Judge all journals of the session as one."""
-        answered: dict[int, str] = {}
-        unknown = 0
-        for journal in self.journals:
-            self.check_end(journal)
-            sent = {entry.fields["call"]: entry for entry in journal.entries if entry.what == "send"}
-            highest = 0
-            for entry in journal.entries:
-                unknown += entry.what == "unknown" and sent[entry.fields["call"]].fields["verb"] == "step"
-                if entry.what != "answer":
-                    continue
-                self.check_answer(journal, sent[entry.fields["call"]], entry)
-                if "step" not in entry.fields:
-                    continue
-                step, line = entry.fields["step"], journal.line(entry)
-                if step in answered:
-                    self.violation("lost", step, "two calls were answered as the same step", answered[step], line)
-                elif step < highest:
-                    self.violation("lost", step, f"answered after step {highest} was", line)
-                answered[step] = line
-                highest = max(highest, step)
-        if not answered:
-            self.violation("silent", None, "no step was answered")
-            return
-        self._compare(final, answered, unknown)
-
-    def _compare(self, final: Final, answered: Mapping[int, str], unknown: int) -> None:
-        episodes = {
-            entry.fields["episode"]
-            for journal in self.journals
-            for entry in journal.entries
-            if entry.what == "send" and entry.fields["verb"] == "reset"
-        }
-        newest = max(answered)
-        stored = final.stored
-        places = (
-            ("Redis", None if stored is None else stored.episode, None if stored is None else stored.step),
-            ("HTTP state", final.episode, final.step),
-        )
-        for where, episode, step in places:
-            if step is None or step < newest:
-                said = "knows no such session" if step is None else f"says step {step}"
-                self.violation("lost", step, f"{where} {said}, step {newest} was answered", answered[newest])
-                continue
-            if episode not in episodes:
-                self.violation("swapped", step, f"{where} says episode {episode}, which no client of it began")
-            extra = step - len(answered)
-            if extra > unknown:
-                text = f"{where} says step {step}; {len(answered)} were answered, of {unknown} the outcome is unknown"
-                self.violation("repeated", step, text, answered[newest])
-        if final.step is not None:
-            counted = min(max(0, final.step - len(answered)), unknown)
-            self.verdict.counted += counted
-            self.verdict.not_counted += unknown - counted
+    def _echoes(self, episode: str | None, step: int) -> set[str]:
+        """What the newest answer may echo where the session may stand; nothing where that is not known."""
+        if (episode, step) == (self.episode, self.step):
+            return set() if self.newest is None else {self.newest}
+        if episode != self.episode:
+            return {READY}
+        doubt = [] if self.doubt is None or self.doubt.fields["verb"] == "reset" else [self.doubt]
+        return {echo_of(one) for one in [*self.late, *doubt]}

@@ -101,7 +101,7 @@ def calls_of(journals: Iterable[Journal]) -> list[Call]:
                 by_number[number].failures_s.append(entry.at_s)
             else:
                 call = by_number[number]
-                call.ended_s, call.answered = entry.at_s, entry.what == "answer"
+                call.ended_s, call.answered = entry.at_s, entry.what in {"answer", "committed"}
                 if not call.answered:
                     call.failures_s.append(entry.at_s)
         calls += by_number.values()

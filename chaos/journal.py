@@ -4,11 +4,15 @@
     send     call, verb, message or episode      a call begins; `verb` is reset or step
     lost     call, why                           an attempt of the call failed, and the call goes on
     answer   call, step, echo, length, reward, done
+    committed  call, step                        the call counted as this step, and its answer is no longer kept
     unknown  call, why                           the call ended without an answer: it counted once or not at all
     error    call, error, why                    likewise, and it was our client that raised
-    state    episode, step                       where the session stands, asked with no call under way
+    state    episode, step, echo or unread       where the session stands, asked with no call under way
     left                                         the client gave the session up: a reset's outcome is unknown
     end                                          the client was not cut off
+
+After a call whose outcome is unknown `state` has the echo of the newest answer in the session's record in Redis
+(null where none is kept), or in `unread` why that is not known; other states have neither.
 
 Calls are numbered from 1 in each journal. Times are seconds since the run began.
 """
@@ -21,6 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+ENDS = frozenset({"answer", "committed", "unknown", "error"})
+"""How a call ends."""
 
 
 @dataclass(frozen=True, slots=True)

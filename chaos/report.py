@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from chaos.checker import Verdict
 from chaos.hits import Impact, Pauses, Strike, calls_of, impacts, missed_kinds, pauses, pauses_under_fault, waited_s
 from chaos.journal import Journal
+from chaos.judge import Verdict
 from chaos.options import Options
 
 SCHEMA_VERSION = 1

@@ -12,9 +12,10 @@ from typing import Protocol
 import httpx
 
 from chaos import journal
-from chaos.checker import Final, check
+from chaos.checker import check
 from chaos.faults import Faults, Inflicts, OnProcesses
 from chaos.hits import SLACK_S, calls_of, impacts, missed_kinds
+from chaos.judge import Final
 from chaos.load import Load, Plan, kinds_of
 from chaos.options import Options
 from chaos.pool import NotReady, ProcessPool

@@ -22,7 +22,8 @@ WARM_UP_S = 2.0
 SETTLE_S = 3.0
 """Time without faults at the end."""
 _GAP_S = 1.5
-_LONG_PAUSE_S = (LEASE_S + 1.0, LEASE_S + 4.0)
+LONGEST_LONG_PAUSE_S = LEASE_S + 4.0
+_LONG_PAUSE_S = (LEASE_S + 1.0, LONGEST_LONG_PAUSE_S)
 _SHORT_PAUSE_S = (1.0, 4.0)
 _PER_WORKER_S = 3.5
 _TAKES_S = {

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.checker import READY, Final
 from chaos.journal import Journal, parse
+from chaos.judge import READY, Final
 from chaos.records import Stored
 
 
@@ -22,12 +22,18 @@ class Story:
     step: int = 0
     calls: int = 0
     newest: str | None = None
+    at_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.note("client", session=self.session, kind=self.kind)
 
     def note(self, what: str, **fields: Any) -> Story:
-        self.lines.append({"at_s": float(len(self.lines)), "what": what, **fields})
+        self.lines.append({"at_s": self.at_s, "what": what, **fields})
+        self.at_s += 1
+        return self
+
+    def wait(self, for_s: float) -> Story:
+        self.at_s += for_s
         return self
 
     def send_reset(self, episode: str) -> Story:
@@ -61,17 +67,21 @@ class Story:
         self.note("unknown", call=self.calls, why="cut")
         if counts:
             self.step, self.newest = self.step + 1, message
-        return self.state() if told else self
+        return self.state_in_doubt() if told else self
 
     def unknown_reset(self, episode: str, *, counts: bool) -> Story:
         self.send_reset(episode)
         self.note("unknown", call=self.calls, why="cut")
         if counts:
             self.episode, self.step, self.newest = episode, 0, READY
-        return self.state()
+        return self.state_in_doubt()
 
     def state(self, **wrong: Any) -> Story:
         return self.note("state", **{"episode": self.episode, "step": self.step} | wrong)
+
+    def state_in_doubt(self, **wrong: Any) -> Story:
+        """As after an unknown outcome: with the echo that Redis keeps."""
+        return self.state(**{"echo": self.newest} | wrong)
 
     def end(self) -> Story:
         return self.note("end")
