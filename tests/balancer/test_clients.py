@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from tests.balancer.conftest import Balanced
 from tests.balancer.haproxy import balancer
 from tests.survival.conftest import Pool
 from tests.survival.sockets import Socket
-from tests.survival.workers import WAIT_S, until
+from tests.survival.workers import WAIT_S, until, workers
 
 pytestmark = pytest.mark.anyio
 SPELLINGS = [
@@ -36,6 +37,18 @@ SPELLINGS = [
     "/METRICS",
     "/prefix/metrics",
     "/sessions/metrics/../../metrics",
+    "/sessions/metrics/metrics",
+    "/sessions//metrics",
+    "/metrics?/sessions/metrics",
+    "/metrics%3F/sessions/metrics",
+    "/metrics%253F/sessions/metrics",
+    "/metrics%23/sessions/metrics",
+    "/metrics;/sessions/metrics",
+    "//metrics//sessions/metrics",
+    "/metrics%00/sessions/metrics",
+    "/metrics%0a/sessions/metrics",
+    "/metrics%0a",
+    "/metrics\\/sessions/metrics",
     "http://x/metrics",
 ]
 
@@ -47,6 +60,15 @@ async def raw(port: int, target: str, method: str = "GET") -> tuple[bytes, bytes
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     return head, body
+
+
+@asynccontextmanager
+async def behind(folder: Path, root_path: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Requests through a balancer before one worker of this root path."""
+    with workers(1, METAGAME_ROOT_PATH=root_path) as (worker,), balancer(folder, [worker.port]) as one:
+        await until(one.up, "the worker in rotation")
+        async with httpx.AsyncClient(base_url=one.url, trust_env=False) as client:
+            yield client
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -68,6 +90,27 @@ async def test_a_session_may_be_called_metrics(balanced: Balanced, http: httpx.A
     assert (await http.get("/sessions/metrics/state")).json()["step_count"] == 1
     assert (await http.get("/sessions/metrics")).json()["session_id"] == "metrics"
     assert (await http.delete("/sessions/metrics")).status_code == 204
+
+
+@pytest.mark.parametrize("root", ["/metagame", "/envs/meta-game.v1"])
+async def test_a_session_may_be_called_metrics_under_a_root_path(tmp_path: Path, root: str) -> None:
+    async with behind(tmp_path, root) as http:
+        assert (await http.post(f"{root}/sessions/metrics/reset")).status_code == 200
+        step = await http.post(f"{root}/sessions/metrics/step", json={"action": {"message": "abc"}})
+        assert step.json()["metadata"]["step"] == 1
+        assert (await http.get(f"{root}/sessions/metrics")).json()["session_id"] == "metrics"
+        assert (await http.delete(f"{root}/sessions/metrics")).status_code == 204
+        assert (await http.get(f"{root}/metrics")).status_code == 404
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/openmetrics-text; version=1.0.0"])
+async def test_the_metrics_are_hidden_under_a_root_path_that_makes_them_look_like_a_session(
+    tmp_path: Path, accept: str
+) -> None:
+    async with behind(tmp_path, "/envs/sessions") as http:
+        answer = await http.get("/envs/sessions/metrics", headers={"Accept": accept})
+        assert answer.status_code == 404
+        assert answer.json() == {"detail": "Not Found", "code": "NOT_FOUND"}
 
 
 async def test_an_address_may_have_no_limit(balanced: Balanced) -> None:
