@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
+from uuid import uuid4
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
@@ -31,6 +32,7 @@ SETTLE_S = 7.0
 """Above METAGAME_REDIS_TIMEOUT_S: a request that a worker still has in its hands is decided by then."""
 _RECONNECT_S = 0.2
 _GOODBYE_S = 1.0
+_SENT_AGAIN = frozenset({httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT})
 
 Lost = Callable[[str], None]
 
@@ -41,6 +43,14 @@ NOTHING_YET = (None, 0)
 
 class Unknown(Exception):
     """The call may have counted; the text says what happened."""
+
+
+class Forgotten(Exception):
+    """The call counted as `step`, and its answer is no longer kept."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"committed as step {step}")
+        self.step = step
 
 
 class NoSession(Unknown):
@@ -64,7 +74,7 @@ class Driver(Protocol):
     session: str
 
     async def reset(self, episode: str) -> Answer:
-        """Start the episode of this name; raises Unknown, or our client's own error."""
+        """Start the episode of this name; raises Unknown, Forgotten, or our client's own error."""
 
     async def step(self, message: str) -> Answer:
         """Take one step; raises likewise."""
@@ -241,11 +251,45 @@ class StockHttp:
             answer = await self._http.request(method, path, json=body)
         except httpx.HTTPError as wrong:
             raise Unknown(f"{type(wrong).__name__}: {wrong}"[:300]) from None
+        return self._result(answer)
+
+    def _result(self, answer: httpx.Response) -> dict[str, Any]:
         if not answer.is_success:
             said = f"{answer.status_code} {answer.text[:300]}"
             raise NoSession(said) if answer.status_code == httpx.codes.NOT_FOUND else Unknown(said)
         result: dict[str, Any] = answer.json()
         return result
+
+
+class StockHttpKey(StockHttp):
+    """The same with an Idempotency-Key of its own a call, sent again until it is answered: never in doubt."""
+
+    def __init__(self, base_url: str, session: str, lost: Lost) -> None:
+        super().__init__(base_url, session)
+        self._lost = lost
+
+    async def recover(self) -> None:
+        """Nothing: a call that was refused did not count."""
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        if method == "GET":
+            return await super()._ask(method, path, body)
+        key = {"Idempotency-Key": str(uuid4())}
+        while True:
+            try:
+                answer = await self._http.request(method, path, json=body, headers=key)
+            except httpx.HTTPError as wrong:
+                self._lost(f"{type(wrong).__name__}: {wrong}")
+            else:
+                if answer.status_code not in _SENT_AGAIN:
+                    return self._result(answer)
+                self._lost(f"{answer.status_code} {answer.text}")
+            await asyncio.sleep(_RECONNECT_S)
+
+    def _result(self, answer: httpx.Response) -> dict[str, Any]:
+        if answer.status_code == httpx.codes.CONFLICT and answer.json().get("reason") == "answer_forgotten":
+            raise Forgotten(answer.json()["step"])
+        return super()._result(answer)
 
 
 def _of_result(result: Any, *, is_step: bool) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Any
 from uuid import uuid4
 
 from chaos.checker import SHARED
-from chaos.drivers import Answer, Driver, Ours, StockHttp, StockSocket, Unknown
+from chaos.drivers import Answer, Driver, Forgotten, Ours, StockHttp, StockHttpKey, StockSocket, Unknown
 from chaos.journal import Writer
+from chaos.records import Stored
 from metagame.errors import MetaGameError
 
-KINDS = ("ours-ws", "ours-http", "stock-ws", "stock-http", SHARED)
-MIX = ("ours-ws", "ours-http", "stock-ws", "ours-ws", "stock-http", "ours-ws", "stock-ws", SHARED)
+KINDS = ("ours-ws", "ours-http", "stock-ws", "stock-http", "stock-http-key", SHARED)
+MIX = ("ours-ws", "ours-http", "stock-ws", "stock-http-key", "stock-http", "ours-ws", "stock-ws", SHARED)
 """Which kinds of clients step, in turns."""
 STEPS_PER_STATE = 8
 STEPS_PER_EPISODE = 40
@@ -25,6 +26,14 @@ STEPS_PER_EPISODE = 40
 ASKED_TIMES = 3
 """How often our client, which has tried for its whole deadline each time, is asked for the state."""
 _FILLER = "abc déf ghi 😀 "
+
+
+class Unread(Exception):
+    """A session's record cannot be read at this moment; the text says why."""
+
+
+Peek = Callable[[str], Awaitable[Stored | None]]
+"""A session's record as it lies in Redis, None where there is none; raises Unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +49,9 @@ class Plan:
 class Load:
     """Runs the clients."""
 
-    def __init__(self, base_url: str, folder: Path, plan: Plan, clock: Callable[[], float]) -> None:
+    def __init__(self, base_url: str, folder: Path, plan: Plan, clock: Callable[[], float], peek: Peek) -> None:
         self.finish = asyncio.Event()
+        self.peek = peek
         self._base_url = base_url
         self._folder = folder
         self._plan = plan
@@ -99,6 +109,8 @@ class Load:
                 return Ours(self._base_url, http=kind == "ours-http", lost=client.lost)
             case "stock-ws":
                 return StockSocket(self._base_url, uuid4().hex)
+            case "stock-http-key":
+                return StockHttpKey(self._base_url, uuid4().hex, client.lost)
         return StockHttp(self._base_url, uuid4().hex)
 
     def _journal(self, name: str) -> Writer:
@@ -117,6 +129,7 @@ class Client:
         self._kind = ""
         self._calls = 0
         self._open_call: int | None = None
+        self._in_doubt = False
 
     def begin(self, driver: Driver, kind: str) -> None:
         """Write the journal's first line."""
@@ -171,6 +184,9 @@ class Client:
             answer: Answer = await send()
         except Unknown as unknown:
             self.journal.note("unknown", call=call, why=str(unknown))
+        except Forgotten as forgotten:
+            self.journal.note("committed", call=call, **({"step": forgotten.step} if verb == "step" else {}))
+            return True
         except MetaGameError as error:
             self.journal.note("error", call=call, error=type(error).__name__, why=str(error)[:500])
         else:
@@ -180,6 +196,7 @@ class Client:
             return True
         finally:
             self._open_call = None
+        self._in_doubt = True
         if self._kind != SHARED:
             await self._driver.recover()
         return False
@@ -193,8 +210,22 @@ class Client:
                 self.journal.note("error", error=type(error).__name__, why=str(error)[:500])
                 await asyncio.sleep(1)
             else:
-                self.journal.note("state", episode=episode, step=step)
+                kept = await self._kept(episode, step) if self._in_doubt else {}
+                self._in_doubt = False
+                self.journal.note("state", episode=episode, step=step, **kept)
                 return
+
+    async def _kept(self, episode: str | None, step: int) -> dict[str, str | None]:
+        """What the newest answer in Redis echoes, which tells whose the state's number is."""
+        try:
+            stored = await self._load.peek(self._driver.session)
+        except Unread as unread:
+            return {"unread": str(unread)[:300]}
+        if stored is None:
+            return {"echo": None} if episode is None else {"unread": "there is no record"}
+        if (stored.episode, stored.step) != (episode, step):
+            return {"unread": f"the record stands at step {stored.step} of episode {stored.episode}"}
+        return {"echo": stored.echo}
 
 
 def kinds_of(names: Sequence[str]) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ class Report:
         self.counts = Counter("steps" if call.verb == "step" else "episodes" for call in calls if call.answered)
         self.retries = sum(len(call.failures_s) for call in calls if call.answered)
         self.unknown = sum(entry.what == "unknown" for journal in journals for entry in journal.entries)
+        self.unread = sum("unread" in entry.fields for journal in journals for entry in journal.entries)
+        """After how many calls of unknown outcome Redis could not tell which call has the number."""
         self.waited_s = waited_s(calls, strikes)
         self.pauses = pauses(calls)
         self.pauses_under_fault = pauses_under_fault(calls, strikes)
@@ -81,6 +83,7 @@ class Report:
                 "counted": self.verdict.counted,
                 "not_counted": self.verdict.not_counted,
                 "counted_late": self.verdict.counted_late,
+                "unread": self.unread,
             },
             "faults": [self._fault_json(kind) for kind in self.options.faults],
             "strikes": [asdict(strike) for strike in self.strikes],
@@ -143,13 +146,15 @@ class Report:
     def _number_table(self) -> Table:
         unknown = self.verdict
         counted = f"{unknown.counted} counted, {unknown.not_counted} did not, {unknown.counted_late} of them late"
+        if self.unread:
+            counted += f"; {self.unread} times Redis could not tell"
         table = Table(show_header=False)
         table.add_column()
         table.add_column(justify="right")
         rows = (
             ("load", f"{self.lasted_s:.0f} s, {self.options.workers} workers, {self.sessions} sessions"),
             ("steps answered", f"{self.counts['steps']} in {self.counts['episodes']} episodes"),
-            ("sent again by our client", str(self.retries)),
+            ("sent again by clients", str(self.retries)),
             ("unknown outcomes at stock clients", f"{self.unknown}: {counted}"),
             ("pause, all calls", _pauses(self.pauses)),
             ("pause, calls during a fault", _pauses(self.pauses_under_fault)),

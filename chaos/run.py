@@ -16,7 +16,7 @@ from chaos.checker import check
 from chaos.faults import Faults, Inflicts, OnProcesses
 from chaos.hits import SLACK_S, calls_of, impacts, missed_kinds
 from chaos.judge import Final
-from chaos.load import Load, Plan, kinds_of
+from chaos.load import Load, Peek, Plan, Unread, kinds_of
 from chaos.options import Options
 from chaos.pool import NotReady, ProcessPool
 from chaos.processes import StartFailed
@@ -31,6 +31,9 @@ TRIES_AGAIN = 3
 _STATE_TRIES = 50
 _STATE_PAUSE_S = 0.2
 _AT_ONCE = 16
+_PEEKS_AT_ONCE = 4
+_PEEK_DEADLINE_S = 3.0
+_UNREADABLE = (OSError, TimeoutError, RedisError, NotReady, NotWell)
 
 
 class Pool(Protocol):
@@ -57,7 +60,8 @@ async def run(options: Options, folder: Path, say: Callable[[str], None]) -> Rep
         journals = folder / "journals"
         journals.mkdir()
         kinds = kinds_of(options.clients)
-        load = Load(pool.base_url, journals, Plan(options.sessions, kinds, options.steps_per_s, options.seed), clock)
+        plan = Plan(options.sessions, kinds, options.steps_per_s, options.seed)
+        load = Load(pool.base_url, journals, plan, clock, _peek(pool))
         faults = Faults(inflicts, clock, say)
         trouble = await _under_fault(load, journals, faults, options, clock)
         lasted_s = clock()
@@ -120,6 +124,22 @@ async def _strike_again(folder: Path, faults: Faults, options: Options, clock: C
         await faults.run([replace(last[kind], at_s=clock(), after_ms=0.0) for kind in missed])
 
 
+def _peek(pool: Pool) -> Peek:
+    """Reads a few records at once (with containers each is a command); a Redis that hangs holds nobody up for long."""
+    limit = asyncio.Semaphore(_PEEKS_AT_ONCE)
+
+    async def peek(session: str) -> Stored | None:
+        try:
+            async with asyncio.timeout(_PEEK_DEADLINE_S), limit:
+                raw = (await pool.records([session]))[session]
+            return None if raw is None else read(raw)
+        except (*_UNREADABLE, Unreadable) as wrong:
+            why = f"{type(wrong).__name__}: {wrong}"
+            raise Unread(why) from None
+
+    return peek
+
+
 def _written(folder: Path) -> list[journal.Journal]:
     return [journal.read(path) for path in sorted(folder.glob("*.jsonl"))]
 
@@ -127,7 +147,7 @@ def _written(folder: Path) -> list[journal.Journal]:
 async def _finals(pool: Pool, sessions: Sequence[str], trouble: list[str]) -> dict[str, Final]:
     try:
         raw = await pool.records(list(sessions))
-    except (OSError, TimeoutError, RedisError, NotReady, NotWell) as wrong:
+    except _UNREADABLE as wrong:
         trouble.append(f"Redis cannot be read: {wrong}")
         raw = {}
     limit = asyncio.Semaphore(_AT_ONCE)

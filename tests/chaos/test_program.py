@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chaos.journal import read
+from chaos.load import KINDS
 from chaos.run import TRIES_AGAIN
 from tests.chaos.program import ROOT, chaos
 from tests.processes import processes_with
@@ -33,7 +34,7 @@ def test_a_clean_run_hits_with_every_fault_and_finds_nothing(tmp_path: Path) -> 
     assert report["pauses"]["worst_s"] >= report["pauses"]["p99_s"] >= report["pauses"]["p50_s"] > 0
     assert json.loads((kept / "report.json").read_text()) == report
     journals = [read(path) for path in sorted((kept / "journals").iterdir())]
-    assert {journal.kind for journal in journals} == {"ours-ws", "ours-http", "stock-ws", "stock-http", "shared"}
+    assert {journal.kind for journal in journals} == set(KINDS)
     assert sum(e.what == "answer" and "step" in e.fields for j in journals for e in j.entries) == report["steps"]
     assert {path.name for path in tmp_path.iterdir()} == {"kept"}
     assert processes_with(f"CHAOS_TEST_MARK={tmp_path.name}") == []
