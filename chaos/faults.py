@@ -12,7 +12,7 @@ from chaos.hits import Strike
 from chaos.lines import Line, Moment
 from chaos.pool import ProcessPool, Worker, ready
 from chaos.redis_nodes import Node, hang, wake
-from chaos.schedule import Fault
+from chaos.schedule import ASLEEP, Fault
 
 ROLL_DELAY_S = 0.1
 """Between balancer and worker while it is told to leave: frames are under way when it closes their sockets."""
@@ -159,11 +159,15 @@ class OnProcesses:
         return Blow([struck], f"{redis.other(node).process.name} promoted after {promoted_s:.1f} s")
 
     async def _cut(self, fault: Fault) -> Blow:
-        name = fault.targets[0]
+        name, *sleeper = fault.targets
         moments: dict[str, Moment] = {"request": "arrives", "answer": "answered"}
         struck = []
         async with self._held[name]:
             for where in fault.how.split():
+                if where == ASLEEP:
+                    struck.append(self._cut_sleeper(sleeper[0]))
+                    await asyncio.sleep(_BETWEEN_CUTS_S)
+                    continue
                 place, _, what = where.partition("/")
                 line = await self._line(place, name)
                 # A request over HTTP the balancer sends again, and Redis' line the worker opens again, both unseen:
@@ -173,6 +177,11 @@ class OnProcesses:
                 await asyncio.sleep(_BETWEEN_CUTS_S)
             await self._redis_well()
         return Blow(struck)
+
+    def _cut_sleeper(self, name: str) -> float:
+        """Whoever holds that worker is the pause that it sleeps through; no step goes by to wait for."""
+        self._pool.workers[name].line.cut()
+        return asyncio.get_running_loop().time()
 
     async def _delay(self, fault: Fault) -> Blow:
         place, _, by_ms, _ = fault.how.split()

@@ -2,7 +2,8 @@
 
 Faults come in rounds, each kind once a round in a new order, one after the other with a gap between. Only a
 long pause runs beside the others, which then leave that worker alone: it is how a worker sleeps through its
-leases while the pool goes on.
+leases while the pool goes on. A cut may cut it off from the balancer in its sleep; it must not carry out what
+it finds when it wakes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 KINDS = ("kill", "pause", "roll", "redis-restart", "failover", "cut", "delay", "balancer-restart")
 CUTS = ("redis/request", "redis/answer", "worker/request", "worker/answer")
 """What a cut loses, and where: a request before it arrives, or its answer."""
+ASLEEP = "asleep"
+"""A cut of the line to a worker that sleeps: the balancer gives up requests which that worker has not read yet."""
 PLACES = ("redis", "worker")
 """What a delay slows down: the line to the primary, or to one worker."""
 LEASE_S = 25.0
@@ -25,6 +28,7 @@ _GAP_S = 1.5
 LONGEST_LONG_PAUSE_S = LEASE_S + 4.0
 _LONG_PAUSE_S = (LEASE_S + 1.0, LONGEST_LONG_PAUSE_S)
 _SHORT_PAUSE_S = (1.0, 4.0)
+_SLEEPER_CUT_SHARE = 0.75
 _PER_WORKER_S = 3.5
 _TAKES_S = {
     "kill": 4.0,
@@ -39,7 +43,10 @@ _TAKES_S = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One planned fault. `targets` are workers, or `redis`, or `balancer`; `how` is its variant."""
+    """One planned fault. `targets` are workers, or `redis`, or `balancer`; `how` is its variant.
+
+    The second target of a cut is the worker that sleeps.
+    """
 
     number: int
     kind: str
@@ -104,7 +111,7 @@ class _Planner:
         first = kind not in self._seen
         self._seen.add(kind)
         for_s, how = self._variant(kind)
-        targets = self._targets(kind)
+        targets = self._targets(kind, how)
         after_ms = 0.0 if first else round(self._draw.uniform(0, 3), 1)
         fault = Fault(len(self._faults) + 1, kind, round(self._now_s, 1), targets, round(for_s, 1), how, after_ms)
         self._faults.append(fault)
@@ -128,15 +135,17 @@ class _Planner:
             case "failover":
                 how = draw.choice(("kill", "hang"))
             case "cut":
-                how = " ".join(draw.sample(CUTS, len(CUTS)))
+                asleep = not self._awake() and draw.random() < _SLEEPER_CUT_SHARE
+                how = " ".join([ASLEEP] * asleep + draw.sample(CUTS, len(CUTS)))
             case "delay":
                 for_s, how = draw.uniform(1, 3), f"{draw.choice(PLACES)} by {draw.randrange(300, 700, 20)} ms"
             case "balancer-restart":
                 how = draw.choice(("SIGTERM", "SIGKILL"))
         return for_s, how
 
-    def _targets(self, kind: str) -> tuple[str, ...]:
-        awake = [worker for worker in self._workers if self._awake() or worker != self._sleeper()] or self._workers
+    def _targets(self, kind: str, how: str) -> tuple[str, ...]:
+        sleeper = self._sleeper()
+        awake = [worker for worker in self._workers if self._awake() or worker != sleeper] or self._workers
         match kind:
             case "redis-restart" | "failover":
                 return ("redis",)
@@ -144,6 +153,8 @@ class _Planner:
                 return ("balancer",)
             case "roll":
                 return tuple(awake)
+            case "cut" if ASLEEP in how and sleeper is not None:
+                return self._draw.choice(awake), sleeper
         return (self._draw.choice(awake),)
 
     def _reserved_s(self) -> float:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.schedule import CUTS, KINDS, LEASE_S, SETTLE_S, needs_s, plan
+from chaos.schedule import ASLEEP, CUTS, KINDS, LEASE_S, SETTLE_S, needs_s, plan
 
 WORKERS = ("w1", "w2", "w3")
 
@@ -24,7 +24,8 @@ def test_a_run_of_two_minutes_has_every_kind_and_a_pause_longer_than_a_lease(see
     assert any(fault.kind == "pause" and fault.for_s > LEASE_S for fault in faults)
     assert faults == sorted(faults, key=lambda fault: fault.at_s)
     assert max(fault.at_s + fault.for_s for fault in faults) <= duration_s - SETTLE_S
-    assert all(sorted(fault.how.split()) == sorted(CUTS) for fault in faults if fault.kind == "cut")
+    cuts = [fault.how.removeprefix(ASLEEP).split() for fault in faults if fault.kind == "cut"]
+    assert all(sorted(how) == sorted(CUTS) for how in cuts)
     assert all(fault.after_ms == 0 for fault in {fault.kind: fault for fault in reversed(faults)}.values())
 
 
@@ -33,7 +34,21 @@ def test_a_sleeping_worker_is_left_alone(seed: int, workers: int) -> None:
     faults = plan(seed, 300, KINDS, [f"w{number}" for number in range(workers)])
     for asleep in (fault for fault in faults if fault.long):
         meanwhile = [one for one in faults if asleep.at_s < one.at_s < asleep.at_s + asleep.for_s]
-        assert not any(set(asleep.targets) & set(one.targets) for one in meanwhile)
+        assert not any(
+            set(asleep.targets) & set(one.targets[:1] if one.kind == "cut" else one.targets) for one in meanwhile
+        )
+        cut_off = [one for one in meanwhile if one.how.startswith(ASLEEP)]
+        assert all(one.kind == "cut" and one.targets[1:] == asleep.targets for one in cut_off)
+
+
+def test_a_sleeping_worker_is_sometimes_cut_off_and_one_that_is_awake_never() -> None:
+    cut_off = 0
+    for seed in range(100):
+        faults = plan(seed, 120, KINDS, WORKERS)
+        for cut in (one for one in faults if one.how.startswith(ASLEEP)):
+            assert any(one.long and one.at_s < cut.at_s < one.at_s + one.for_s + 1 for one in faults)
+            cut_off += 1
+    assert cut_off > 30
 
 
 @given(st.integers(0, 2**32))
