@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager, suppress
 class Recorder:
     """One HTTP server; `requests` holds the head of each request but the balancer's checks, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, content_type: str) -> None:
         self.port = 0
+        self._content_type = content_type
         self.requests: list[str] = []
         self.hang_ups = 0
         """How many requests to come are taken and not answered."""
@@ -51,14 +52,16 @@ class Recorder:
                 if self.hang_ups:
                     self.hang_ups -= 1
                     return
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            writer.write(
+                f"HTTP/1.1 200 OK\r\nContent-Type: {self._content_type}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+            )
             await writer.drain()
 
 
 @asynccontextmanager
-async def recorder() -> AsyncIterator[Recorder]:
-    """A recorder that listens inside the block."""
-    one = Recorder()
+async def recorder(content_type: str = "application/json") -> AsyncIterator[Recorder]:
+    """A recorder that listens inside the block; its answers are `{}` of this type."""
+    one = Recorder(content_type)
     server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
     one.port = server.sockets[0].getsockname()[1]
     try:

@@ -17,6 +17,7 @@ from metagame import AsyncMetaGameEnv
 from tests.balancer.certificates import make_certificate
 from tests.balancer.conftest import Balanced
 from tests.balancer.haproxy import balancer
+from tests.balancer.recorder import recorder
 from tests.survival.conftest import Pool
 from tests.survival.sockets import Socket
 from tests.survival.workers import WAIT_S, until, workers
@@ -103,14 +104,24 @@ async def test_a_session_may_be_called_metrics_under_a_root_path(tmp_path: Path,
         assert (await http.get(f"{root}/metrics")).status_code == 404
 
 
-@pytest.mark.parametrize("accept", ["*/*", "application/openmetrics-text; version=1.0.0"])
-async def test_the_metrics_are_hidden_under_a_root_path_that_makes_them_look_like_a_session(
-    tmp_path: Path, accept: str
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("text/plain; version=0.0.4; charset=utf-8", 404),
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", 404),
+        ("application/json", 200),
+    ],
+)
+async def test_the_metrics_are_hidden_where_a_root_path_makes_them_look_like_a_session(
+    tmp_path: Path, content_type: str, status: int
 ) -> None:
-    async with behind(tmp_path, "/envs/sessions") as http:
-        answer = await http.get("/envs/sessions/metrics", headers={"Accept": accept})
-        assert answer.status_code == 404
-        assert answer.json() == {"detail": "Not Found", "code": "NOT_FOUND"}
+    async with recorder(content_type) as worker:
+        context = balancer(tmp_path, [worker.port])  # started beside the event loop, in which its worker runs
+        one = await asyncio.to_thread(context.__enter__)
+        head, body = await raw(one.port, "/envs/sessions/metrics")
+        context.__exit__(None, None, None)
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert json.loads(body) == ({} if status == 200 else {"detail": "Not Found", "code": "NOT_FOUND"})
 
 
 async def test_an_address_may_have_no_limit(balanced: Balanced) -> None:
