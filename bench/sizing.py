@@ -33,6 +33,8 @@ SESSIONS = 10_000
 """Sessions made to weigh one in Redis."""
 HTTP_CONNECTIONS = 32
 STEP = {"action": {"message": MESSAGE}}
+QUIET_S = 16.0
+"""Two renewals of each lease at least."""
 _WARM_UP_STEPS = 50
 BUSY = 0.6
 """The share of a core that a plan uses: the rest is for bursts, and for the others while one is rolled."""
@@ -42,7 +44,7 @@ PLANS = ((1_000, 1_000), (10_000, 1_000), (10_000, 10_000), (100_000, 10_000), (
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """CPU time in µs a step; memory in bytes a socket or session."""
+    """CPU time in µs a step, or a second of a quiet socket, whose lease is renewed; memory in bytes."""
 
     step_worker_us: float
     step_redis_us: float
@@ -50,6 +52,9 @@ class Costs:
     http_worker_us: float
     http_redis_us: float
     http_balancer_us: float
+    quiet_worker_us: float
+    quiet_redis_us: float
+    quiet_balancer_us: float
     socket_worker_bytes: float
     socket_balancer_bytes: float
     session_redis_bytes: float
@@ -112,16 +117,21 @@ async def _measure(pids: Pids, port: int, redis_url: str, options: argparse.Name
     return Costs(*steps, *http, *sockets, session, worker_idle)
 
 
-async def _weigh_socket(pids: Pids, port: int, count: int) -> tuple[float, float]:
-    """Bytes of a worker's and of the balancer's memory an open socket with a session."""
+async def _weigh_socket(pids: Pids, port: int, count: int) -> tuple[float, float, float, float, float]:
+    """An open socket with a session: CPU time in µs a second of each part, bytes of worker and balancer."""
     load = Load(port, _path(), frame_with_request_id)
     warm = await open_sockets(load, 64)
     before = resident_bytes(pids.worker), resident_bytes(pids.balancer)
     opened = await open_sockets(Load(port, _path(), frame_with_request_id), count)
     after = resident_bytes(pids.worker), resident_bytes(pids.balancer)
+    began = pids.cpu_s()
+    await asyncio.sleep(QUIET_S)
+    worker_us, redis_us, balancer_us = [
+        (now - was) / QUIET_S / len(warm + opened) * 1e6 for now, was in zip(pids.cpu_s(), began, strict=True)
+    ]
     for socket in warm + opened:
         socket.close()
-    return (after[0] - before[0]) / count, (after[1] - before[1]) / count
+    return worker_us, redis_us, balancer_us, (after[0] - before[0]) / count, (after[1] - before[1]) / count
 
 
 async def _per_step(
@@ -229,8 +239,12 @@ def _path() -> str:
 def _plan(costs: Costs, sessions: int, steps_per_s: int) -> dict[str, float]:
     """What a pool needs over sockets; a core of each part is used to the share BUSY."""
     cores = [
-        per_step_us * steps_per_s / 1e6 / BUSY
-        for per_step_us in (costs.step_worker_us, costs.step_redis_us, costs.step_balancer_us)
+        (steps_per_s * step_us + sessions * quiet_us) / 1e6 / BUSY
+        for step_us, quiet_us in (
+            (costs.step_worker_us, costs.quiet_worker_us),
+            (costs.step_redis_us, costs.quiet_redis_us),
+            (costs.step_balancer_us, costs.quiet_balancer_us),
+        )
     ]
     return {
         "sessions": sessions,
@@ -248,7 +262,7 @@ def _print(costs: Costs, plans: list[dict[str, float]]) -> None:
     print("Measured\n")
     for name, value in asdict(costs).items():
         unit = "µs" if name.endswith("_us") else "bytes"
-        print(f"  {name.rpartition('_')[0].replace('_', ' '):<20}{value:>14,.0f} {unit}")
+        print(f"  {name.rpartition('_')[0].replace('_', ' '):<20}{value:>14,.1f} {unit}")
     print(f"\nReckoned from it, sockets only, a core used to {BUSY:.0%}\n")
     print("".join(f"{name.replace('_', ' '):>16}" for name in plans[0]))
     for plan in plans:
