@@ -220,7 +220,7 @@ class Client:
         try:
             stored = await self._load.peek(self._driver.session)
         except Unread as unread:
-            return {"unread": str(unread)[:300]}
+            return {"unread": str(unread)[-300:]}
         if stored is None:
             return {"echo": None} if episode is None else {"unread": "there is no record"}
         if (stored.episode, stored.step) != (episode, step):
