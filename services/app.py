@@ -25,7 +25,7 @@ from metagame.games.echo import EchoGame
 from . import logs
 from .engine import Engine
 from .lifecycle import Lifecycle
-from .settings import PREFIX, Settings, SettingsError, load_settings
+from .settings import PREFIX, Settings, SettingsError, load_settings, unknown_variables
 from .store.base import SessionStore
 from .surfaces import problems
 from .surfaces.http import HttpSurface
@@ -131,6 +131,8 @@ def __getattr__(name: str) -> Any:
             message = f"several workers need {PREFIX}REDIS_URL: without it each would have sessions of its own"
             raise SettingsError(message)  # noqa: TRY301 - one way out for every wrong setting
         logs.configure(settings.log_format)
+        for name, meant in unknown_variables().items():
+            log.warning("a variable that is no setting is ignored", variable=name, did_you_mean=meant)
         app = create_app(settings)
     except SettingsError as wrong:
         sys.exit(_refuse(wrong))

@@ -43,7 +43,7 @@ def serve(settings: Settings, app: str) -> int:
     )
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
-    print(f"metagame: serving on http://{host}:{port}  (docs at /docs, Ctrl-C stops)", flush=True)  # noqa: T201 - the command's output
+    print(f"metagame: serving on {url_of(host, port)}  (docs at /docs, Ctrl-C stops)", flush=True)  # noqa: T201 - the command's output
     if settings.workers > 1:
         Multiprocess(config, sockets=[listener]).run()
         return 0
@@ -52,6 +52,11 @@ def serve(settings: Settings, app: str) -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def url_of(host: str, port: int) -> str:
+    """The address as URLs write it."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from metagame.games.echo import MAX_MESSAGE_LENGTH
 
 PREFIX = "METAGAME_"
+TESTS = "METAGAME_TEST_"
 LATER = ("API_KEYS", "ALLOWED_ORIGINS", "MODE")
 """Settings of later releases that somebody may rely on: set, they stop the start."""
 OWN_SEGMENTS = frozenset(
@@ -224,6 +226,13 @@ def load_settings(**flags: Any) -> Settings:
         )
         raise SettingsError(message)
     return settings
+
+
+def unknown_variables() -> dict[str, list[str]]:
+    """Variables with our prefix that are no setting, each with the settings that it may have been meant to be."""
+    known = [choice for field in Settings.model_fields.values() for choice in _choices(field)]
+    unknown = {name for name in os.environ if name.startswith(PREFIX) and name not in known}
+    return {name: get_close_matches(name, known, 1) for name in sorted(unknown) if not name.startswith(TESTS)}
 
 
 def hide_password(url: str) -> str:

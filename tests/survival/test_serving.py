@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -11,8 +12,9 @@ import sys
 
 import pytest
 
+from services.serve import url_of
 from tests.redis_servers import RedisServer
-from tests.servers import ROOT
+from tests.servers import ROOT, run_server
 from tests.survival.conftest import Pool
 from tests.survival.load import Load
 from tests.survival.workers import Worker, http, until
@@ -145,3 +147,14 @@ async def test_a_password_that_redis_refuses_is_not_shown(durable_redis: RedisSe
         assert "hunter2" not in shown
     finally:
         worker.end()
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_one_that_was_meant() -> None:
+    with run_server(METAGAME_MAX_SESIONS="5", METAGAME_LOG_FORMAT="json") as server:
+        [line] = [json.loads(line) for line in server.log.splitlines() if "MAX_SESIONS" in line]
+    assert (line["level"], line["variable"]) == ("warning", "METAGAME_MAX_SESIONS")
+    assert line["did_you_mean"] == ["METAGAME_MAX_SESSIONS"]
+
+
+def test_an_ipv6_address_is_announced_as_urls_write_it() -> None:
+    assert [url_of(host, 80) for host in ("::1", "127.0.0.1")] == ["http://[::1]:80", "http://127.0.0.1:80"]
