@@ -131,8 +131,8 @@ def __getattr__(name: str) -> Any:
             message = f"several workers need {PREFIX}REDIS_URL: without it each would have sessions of its own"
             raise SettingsError(message)  # noqa: TRY301 - one way out for every wrong setting
         logs.configure(settings.log_format)
-        for name, meant in unknown_variables().items():
-            log.warning("a variable that is no setting is ignored", variable=name, did_you_mean=meant)
+        for variable, meant in unknown_variables().items():
+            log.warning("a variable that is no setting is ignored", variable=variable, did_you_mean=meant)
         app = create_app(settings)
     except SettingsError as wrong:
         sys.exit(_refuse(wrong))
