@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -48,10 +49,21 @@ def test_a_backup_is_taken_while_redis_runs_and_brings_the_sessions_back(pool: C
     pool.run("bash", "-euo", "pipefail", "-c", take)
     httpx.post(f"{session}/step", json=STEP).raise_for_status()
     pool.run("bash", "-euo", "pipefail", "-c", put_back)
-    wait_until(lambda: httpx.get(f"{session}/state").status_code == 200, "an answer from the restored Redis")
-    assert httpx.get(f"{session}/state").json() == {"episode_id": "one", "step_count": 3}
-    late = httpx.post(f"{session}/step", json=STEP | {"expect": {"episode_id": "one", "step_count": 4}})
+    assert answer("GET", f"{session}/state").json() == {"episode_id": "one", "step_count": 3}
+    late = answer("POST", f"{session}/step", json=STEP | {"expect": {"episode_id": "one", "step_count": 4}})
     assert (late.status_code, late.json()["reason"]) == (409, "session_moved")
+
+
+def answer(method: str, url: str, **body: Any) -> httpx.Response:
+    """A worker's answer: the balancer may take a while to believe that they are ready again."""
+    answers: list[httpx.Response] = []
+
+    def answered() -> bool:
+        answers.append(httpx.request(method, url, **body))
+        return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+    wait_until(answered, f"an answer to {method} {url}")
+    return answers[-1]
 
 
 def _backup() -> list[str]:
