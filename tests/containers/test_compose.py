@@ -6,7 +6,6 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -149,7 +148,7 @@ async def test_an_unmodified_openenv_client_keeps_its_own_episode_through_all_of
     ):
         happening = asyncio.ensure_future(asyncio.to_thread(event))
         while not happening.done():
-            known, taken = await step(stock, name, taken)
+            known, taken = await stock.step_and_state(name, taken)
             assert known == name
         happening.result()
     assert taken > 0
@@ -248,18 +247,3 @@ async def play(url: str) -> None:
     async with AsyncMetaGameEnv(url) as env:
         await env.reset()
         assert [(await env.step(MetaGameAction(message="abc"))).metadata["step"] for _ in range(3)] == [1, 2, 3]
-
-
-async def step(stock: StockClients, name: str, taken: int) -> tuple[str, int]:
-    """One step, and where the client then stands: at worst its socket was closed, and it asks again."""
-    sure = 0
-    with suppress(AssertionError):
-        assert await stock.call("step", name=name) == [taken + 1, 0.3]
-        sure = 1
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(AssertionError):
-                episode, stands = await stock.call("state", name=name)
-                break
-    assert taken + sure <= stands <= taken + 1
-    return episode, stands

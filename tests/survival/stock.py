@@ -14,6 +14,9 @@ from typing import Any
 
 from tests.servers import ROOT
 
+CLOSED = ("ConnectionClosed", "ConnectionError: Failed to connect")
+"""How OpenEnv's client says that its socket was closed, or that it could not open another."""
+STATE_S = 60.0
 SCRIPT = Path(__file__).with_name("openenv_clients.py")
 
 
@@ -28,6 +31,25 @@ class StockClients:
         answer = await self._ask(command, arguments)
         assert "result" in answer, answer
         return answer["result"]
+
+    async def unless_closed(self, command: str, **arguments: Any) -> Any | None:
+        """What the client returned; None where its socket was closed or none could be opened. Nothing else may be."""
+        answer = await self._ask(command, arguments)
+        if "error" not in answer:
+            return answer["result"]
+        assert answer["error"].startswith(CLOSED), answer
+        return None
+
+    async def step_and_state(self, name: str, taken: int) -> tuple[str, int]:
+        """One step of `abc`, and where the client then stands; at worst its socket was closed, and it asks again."""
+        answered = await self.unless_closed("step", name=name)
+        assert answered in ([taken + 1, 0.3], None)
+        async with asyncio.timeout(STATE_S):
+            while (said := await self.unless_closed("state", name=name)) is None:  # noqa: ASYNC110 - its only way
+                await asyncio.sleep(0.05)
+        episode, stands = said
+        assert stands in ({taken, taken + 1} if answered is None else {taken + 1})
+        return episode, stands
 
     async def raises(self, command: str, **arguments: Any) -> str:
         """What the client raised, as `Type: text`."""
