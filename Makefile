@@ -26,7 +26,7 @@ TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
 	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python"
 ARGS ?=
 
-.PHONY: help demo serve test check format bench chaos up down roll image lock test-setup bench-setup chaos-setup redis chromium haproxy clean
+.PHONY: docker help demo serve test check format bench chaos up down roll image lock test-setup bench-setup chaos-setup redis chromium haproxy clean
 
 help:
 	@sed -n '1,9s/^# //p' Makefile
@@ -67,19 +67,22 @@ define own_image
 endef
 
 # WORKERS, PORT and the others: docker-compose.yml.
-up:
+up: docker
 	$(own_image)
 	@deploy/up $(ARGS)
 
-down:
+down: docker
 	@docker compose down $(ARGS)
 	@echo "Stopped. Sessions stay in the volume; delete them with: docker compose down --volumes"
 
-roll:
+roll: docker
 	$(own_image)
 	@deploy/roll
 
-image:
+docker:
+	@command -v docker >/dev/null || { echo "This needs Docker with Compose. Without it: make serve" >&2; exit 2; }
+
+image: docker
 	@docker build --tag meta_game-env:latest --file deploy/Dockerfile $(ARGS) \
 		--build-arg VERSION="$$(sed -n 's/__version__ = "\(.*\)"/\1/p' metagame/_version.py)" \
 		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .

@@ -84,7 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=3, metavar="N", help="steps per second and session; default 3")
     parser.add_argument("--faults", metavar="KINDS", help=f"default all: {','.join(schedule.KINDS)}; none: no faults")
     parser.add_argument("--clients", metavar="KINDS", help=f"default all: {','.join(load.KINDS)}")
-    parser.add_argument("--compose", action="store_true", help="on a pool of docker compose, instead of processes")
+    parser.add_argument(
+        "--compose",
+        action="store_true",
+        help=f"on a pool of docker compose, instead of processes; its faults: {','.join(IN_COMPOSE)}",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep journals and logs in a new or empty folder")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="break the commit on purpose: the run must fail")

@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     ] = 10.0
     log_format: Annotated[
         Literal["console", "json"],
-        Field(validation_alias=_names("LOG_FORMAT"), description="Log lines for people or for machines"),
+        Field(validation_alias=_names("LOG_FORMAT"), description="console: log lines for people; json: for machines"),
     ] = "console"
 
     @field_validator("redis_url")
