@@ -17,6 +17,8 @@ from tests.redis_servers import free_port
 
 COMMAND_DEADLINE_S = 240.0
 _OURS = ("METAGAME_", "BALANCER_", "COMPOSE_", "REDIS_", "BIND", "IMAGE", "WORKERS", "TLS_PEM", "NOFILE", "STOP_GRACE_")
+_A_MAKE = ("MAKE", "MFLAGS", "ARGS")
+"""What the `make` that runs the tests tells every other one."""
 
 
 class ComposePool(StatsPage):
@@ -28,7 +30,7 @@ class ComposePool(StatsPage):
         self.port = port
         self.url = f"{'https' if 'TLS_PEM' in settings else 'http'}://127.0.0.1:{port}"
         self.project = f"metagame-test-{uuid4().hex[:8]}"
-        self._environment = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)} | {
+        self._environment = {key: value for key, value in os.environ.items() if not key.startswith(_OURS + _A_MAKE)} | {
             "COMPOSE_PROJECT_NAME": self.project,
             "COMPOSE_ENV_FILES": os.devnull,  # no .env of whoever runs the tests
             "PORT": str(port),
