@@ -84,10 +84,10 @@ class Engine:
         name = new_session_id() if session_id is None else check_session_id(session_id)
         draft = Draft(Origin.MADE, generation_after(None), pack(EMPTY, None))
         for _ in range(TRIES):
-            outcome = await self._deadline().write(lambda: self.store.make(name, draft))
+            outcome = await self._deadline().write(self.store.make, name, draft)
             if outcome.word is Word.FULL:
                 raise self._full(outcome)
-            record = await self._deadline().read(lambda: self.store.inspect(name))
+            record = await self._deadline().read(self.store.inspect, name)
             if record is not None:
                 return item(name, record), outcome.word is Word.MADE
         message = "Somebody ends this session as fast as it is made. Send the request again."
@@ -95,19 +95,19 @@ class Engine:
 
     async def inspect(self, session_id: str) -> SessionItem:
         """One session, its TTL left as it is."""
-        record = await self._deadline().read(lambda: self.store.inspect(session_id))
+        record = await self._deadline().read(self.store.inspect, session_id)
         if record is None:
             raise refused(SessionLost)
         return item(session_id, record)
 
     async def page(self, cursor: str | None, limit: int) -> tuple[list[SessionItem], str | None]:
         """Some sessions and the cursor to go on with; raises store.base.InvalidCursor."""
-        page = await self._deadline().read(lambda: self.store.page(cursor, limit))
+        page = await self._deadline().read(self.store.page, cursor, limit)
         return [listed(session_id, record) for session_id, record in page.sessions], page.next_cursor
 
     async def end(self, session_id: str) -> None:
         """End a session; one that does not exist is no error."""
-        if await self._deadline().write(lambda: self.store.end(session_id)):
+        if await self._deadline().write(self.store.end, session_id):
             log.info("session ended", session=session_hash(session_id), reason="asked")
 
     async def open(self, session_id: str | None, lost: Callable[[MetaGameError], None]) -> Attachment:
@@ -115,7 +115,7 @@ class Engine:
         if session_id is None:
             attachment = Attachment(new_session_id(), anonymous=True, lost=lost)
             draft = Draft(Origin.ANONYMOUS, generation_after(None), pack(EMPTY, None), attachment=attachment.token)
-            outcome = await self._deadline().write(lambda: self.store.make(attachment.session_id, draft))
+            outcome = await self._deadline().write(self.store.make, attachment.session_id, draft)
             if outcome.word is Word.FULL:
                 raise self._full(outcome)
             attachment.holds(Held(draft.generation, EMPTY, draft.origin))
@@ -141,7 +141,7 @@ class Engine:
         verb = self.store.end if ends else self.store.detach
         deadline = Deadline(min(LEAVE_S, self._timeout_s), repeatable=True)
         try:
-            await deadline.write(lambda: verb(attachment.session_id, attachment.token))
+            await deadline.write(verb, attachment.session_id, attachment.token)
         except Unavailable:
             log.warning("socket left without the store", session=session_hash(attachment.session_id))
             return  # the lease or the TTL ends what could not be ended here

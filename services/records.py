@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
+import struct
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from metagame.core.codec import unpack_snapshot
 from metagame.core.session import Snapshot
 from metagame.errors import Unavailable
+from metagame.value import value
 
-from .store.base import GENERATION_BYTES, Origin, Record
+from .store.base import Origin, Record
 
-_COUNTER_BYTES = 8
+_GENERATION = struct.Struct(">QQ")
+
+_distinct = random.Random()  # noqa: S311 - tells two commits apart and keeps no secret; the system seeds it
+os.register_at_fork(after_in_child=_distinct.seed)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Held:
     """A session as a worker last saw it."""
 
@@ -67,13 +73,19 @@ def listed(session_id: str, record: Record | None) -> SessionItem:
 
 def counter(generation: bytes) -> int:
     """The number that each commit raises by one."""
-    return int.from_bytes(generation[:_COUNTER_BYTES], "big")
+    number, _ = _GENERATION.unpack(generation)
+    return int(number)
 
 
 def generation_after(generation: bytes | None) -> bytes:
     """A new generation: the next number (1 for a new session) and 64 random bits."""
     number = 1 if generation is None else counter(generation) + 1
-    return number.to_bytes(_COUNTER_BYTES, "big") + os.urandom(GENERATION_BYTES - _COUNTER_BYTES)
+    return _GENERATION.pack(number, _distinct.getrandbits(64))
+
+
+def distinct_bytes(count: int) -> bytes:
+    """Random bytes that tell one thing from another; they guard nothing."""
+    return _distinct.randbytes(count)
 
 
 def new_session_id() -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from time import monotonic
+from typing import Any, ParamSpec, TypeVar
 
 from metagame.core.codec import unknown_format
 from metagame.errors import Unavailable
@@ -20,6 +21,7 @@ FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _jitter = random.Random()  # noqa: S311 - spreads resends; the global generator stays untouched
 
 
@@ -32,20 +34,20 @@ class Deadline:
     __slots__ = ("_ends", "_repeatable", "_why", "unknown")
 
     def __init__(self, timeout_s: float, *, repeatable: bool) -> None:
-        self._ends = asyncio.get_running_loop().time() + timeout_s
+        self._ends = monotonic() + timeout_s
         self._repeatable = repeatable
         self._why = "was not asked in time"
         self.unknown = False
 
     def remaining_s(self) -> float:
         """Seconds left, not above zero when it has passed."""
-        return self._ends - asyncio.get_running_loop().time()
+        return self._ends - monotonic()
 
-    async def read(self, send: Callable[[], Awaitable[T]]) -> T:
+    def read(self, verb: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         """The store's answer to a verb that changes no episode."""
-        return await self._send(send, write=False)
+        return self._send(verb, args, kwargs, write=False)
 
-    async def write(self, send: Callable[[], Awaitable[T]]) -> T:
+    def write(self, verb: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         """The store's answer to a commit; remembers if one was sent whose answer never came.
 
         None is begun after the deadline: a worker that slept so long finds a session that may have gone on
@@ -53,7 +55,7 @@ class Deadline:
         """
         if self.remaining_s() <= 0:
             raise self.passed()
-        return await self._send(send, write=True)
+        return self._send(verb, args, kwargs, write=True)
 
     def passed(self) -> Unavailable:
         """The error for a request that got no answer in time."""
@@ -72,23 +74,22 @@ class Deadline:
         )
         return Unavailable(message, retryable=False, outcome="unknown")
 
-    async def _send(self, send: Callable[[], Awaitable[T]], *, write: bool) -> T:
+    async def _send(
+        self, verb: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any], *, write: bool
+    ) -> T:
         try:
-            return await send()  # the store bounds a single attempt by itself, and by no more than this
+            return await verb(*args, **kwargs)  # the store bounds a single attempt by itself, and by no more than this
         except UnreadableRecord:
             raise unknown_format() from None
         except StoreUnavailable as away:
             self._note(away, write=write)
-        return await self._send_again(send, write=write)
-
-    async def _send_again(self, send: Callable[[], Awaitable[T]], *, write: bool) -> T:
         pause_s = FIRST_PAUSE_S
         while self.remaining_s() > pause_s:
             await asyncio.sleep(pause_s * _jitter.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             try:
                 async with asyncio.timeout(self.remaining_s()):
-                    return await send()
+                    return await verb(*args, **kwargs)
             except UnreadableRecord:
                 raise unknown_format() from None
             except StoreUnavailable as away:

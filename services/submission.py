@@ -6,7 +6,7 @@ on, and whether that came fresh from the store. How a socket gets its session, `
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Awaitable
 
 import structlog
 
@@ -18,7 +18,7 @@ from metagame.games import Game, Observation
 from metagame.wire.requests import ResetRequest, StepRequest
 
 from .attachment import Attachment
-from .records import Held, counter, generation_after, held
+from .records import Held, counter, distinct_bytes, generation_after, held
 from .resend import Deadline
 from .store.base import Commit, Draft, Origin, Outcome, Record, SessionStore, Word
 
@@ -38,7 +38,7 @@ async def read(
     """
     if attachment is not None and attachment.superseded:
         raise taken_over()
-    record = await deadline.read(lambda: store.load(session_id))
+    record = await deadline.read(store.load, session_id)
     if attachment is None:
         return record
     if record is not None and record.attachment != attachment.token:
@@ -46,7 +46,7 @@ async def read(
             raise taken_over()
         held(record)  # what this release cannot read it takes from nobody
         token = attachment.token
-        record = await deadline.read(lambda: store.attach(session_id, token, unless_owned=not opening))
+        record = await deadline.read(store.attach, session_id, token, unless_owned=not opening)
         if record is not None and record.attachment != token:
             raise taken_over()
     if record is None:
@@ -158,15 +158,15 @@ class Submission:
             log.exception("the game failed", game=self._game.name, command=self._command.kind.value)
             raise
 
-    async def _write(self, generation: bytes, entry: bytes, body: bytes) -> Outcome:
+    def _write(self, generation: bytes, entry: bytes, body: bytes) -> Awaitable[Outcome]:
         token = b"" if self._attachment is None else self._attachment.token
         if self._base is None:
             if self._attachment is not None:
                 self._attachment.tried = True
             draft = Draft(self._origin(), generation, body, entry, token)
-            return await self._deadline.write(lambda: self._store.make(self._session_id, draft))
+            return self._deadline.write(self._store.make, self._session_id, draft)
         commit = Commit(entry, self._base.generation, generation, body, token)
-        return await self._deadline.write(lambda: self._store.commit(self._session_id, commit))
+        return self._deadline.write(self._store.commit, self._session_id, commit)
 
     def _lost_race(self, outcome: Outcome) -> Observation | None:
         """Learn from an outcome that committed nothing; the recorded answer if there is one."""
@@ -235,7 +235,7 @@ class Submission:
 
 def _key(request: ResetRequest | StepRequest) -> RequestKey:
     if request.request_id is None:
-        return RequestKey(secrets.token_bytes(HASH_BYTES), bytes(HASH_BYTES))
+        return RequestKey(distinct_bytes(HASH_BYTES), bytes(HASH_BYTES))
     return request_key(request.request_id, request.kind.value, request.payload)
 
 

@@ -6,7 +6,6 @@ A request is kept as an entry of 20 bytes, newest first; the newest one's answer
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -14,6 +13,7 @@ from metagame.core import strictjson
 from metagame.core.codec import unpack_answer
 from metagame.errors import AnswerForgotten, RequestConflict
 from metagame.games import Observation
+from metagame.value import value
 
 REMEMBERED = 8
 """Requests that a session remembers."""
@@ -22,7 +22,7 @@ _STEP = struct.Struct(">I")
 ENTRY_BYTES = 2 * HASH_BYTES + _STEP.size
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestKey:
     """A request id and its command, each as a short hash (8 bytes)."""
 

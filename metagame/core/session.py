@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel
 
 from metagame.errors import EpisodeOver, InvalidSessionId, MetaGameError, NoEpisode, SessionLost, SessionMoved
 from metagame.games import Game, Observation, State
+from metagame.value import value
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
@@ -65,7 +65,7 @@ REFUSALS: dict[type[MetaGameError], str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snapshot:
     """A session's whole state at one generation; `episode_id` is None before the first reset."""
 
@@ -82,7 +82,7 @@ class Snapshot:
         return Phase.DONE if self.done else Phase.RUNNING
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Expect:
     """Where the client says the session stands; `episode_id` None means that no episode runs."""
 
@@ -90,7 +90,7 @@ class Expect:
     step_count: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reset:
     """Start an episode; id and seed are filled in, so that deciding again decides the same."""
 
@@ -102,7 +102,7 @@ class Reset:
     kind = Kind.RESET
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Step:
     """Take one action. `begin` is the episode to start where none runs, if that is allowed."""
 
@@ -165,10 +165,7 @@ def decide(game: Game, snapshot: Snapshot | None, command: Command) -> tuple[Sna
         check_legal(snapshot, Kind.STEP)
         assert snapshot is not None  # noqa: S101 - the table refuses a step of an absent session
         state, observation = game.step(snapshot.state, command.action)
-        return (
-            replace(snapshot, step_count=snapshot.step_count + 1, done=observation.done, state=state),
-            observation,
-        )
+        return Snapshot(snapshot.episode_id, snapshot.step_count + 1, observation.done, state), observation
     check_legal(snapshot, Kind.RESET)
     state, observation = game.reset(command.seed, command.options)
     return Snapshot(command.episode_id, 0, observation.done, state), observation

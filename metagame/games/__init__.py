@@ -8,16 +8,18 @@ handed: it returns a new one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from pydantic import BaseModel
+
+from metagame.value import value
 
 State = Any
 """A game's state: any JSON value. It is stored between steps, and read by another worker."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Observation:
     """What a reset or step shows the agent.
 

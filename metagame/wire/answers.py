@@ -6,17 +6,17 @@ OpenEnv 0.4.2 crash on null); over HTTP it always stands. Reward and done are at
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from metagame.core import strictjson
 from metagame.errors import BY_REASON, MetaGameError, ProtocolError, outward
 from metagame.games import Observation
+from metagame.value import value
 
 RESERVED = frozenset({"message", "code", "reason"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StateAnswer:
     """Where a session stands; `episode_id` is None where no episode runs."""
 

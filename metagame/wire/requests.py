@@ -6,7 +6,7 @@ The shapes are OpenEnv 0.10's, with two optional additions at top level, `reques
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from metagame.core import strictjson
 from metagame.core.session import Expect, Kind
 from metagame.errors import InvalidAction, InvalidJson, InvalidRequest, UnknownFrameType
+from metagame.value import value
 
 MAX_SEED = 2**63 - 1
 MAX_REQUEST_ID = 256
@@ -29,7 +30,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 JsonT = TypeVar("JsonT", str, bytes)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResetRequest:
     """Start an episode. `options` are the game's own fields."""
 
@@ -48,7 +49,7 @@ class ResetRequest:
         return self.options | {key: value for key, value in named.items() if value is not None}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepRequest:
     """Take an action, not yet validated by the game."""
 
@@ -64,7 +65,7 @@ class StepRequest:
         return self.action
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StateRequest:
     """Ask where the session stands."""
 
@@ -73,7 +74,7 @@ class StateRequest:
     kind = Kind.STATE
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CloseRequest:
     """Leave, ending a session that this client brought into being."""
 
@@ -231,7 +232,7 @@ def check_request_id(request_id: str) -> str:
 def validate_action(action_type: type[ModelT], action: dict[str, Any]) -> ModelT:
     """The game's action; raises InvalidAction that names the fields."""
     try:
-        return action_type.model_validate(action)
+        return _checked(action_type, action)
     except ValidationError as wrong:
         message = "Invalid message"
         raise InvalidAction(message, errors=_errors(wrong)) from None
@@ -310,9 +311,15 @@ def _loads(data: JsonT, brace: JsonT, bracket: JsonT) -> Any:
 
 def _validate(shape: type[ModelT], value: Any, *prefix: str) -> ModelT:
     try:
-        return shape.model_validate(value)
+        return _checked(shape, value)
     except ValidationError as wrong:
         raise invalid(_errors(wrong, *prefix)) from None
+
+
+def _checked(shape: type[ModelT], value: Any) -> ModelT:
+    """`model_validate` without its options, which cost half as much again as the check."""
+    model: ModelT = shape.__pydantic_validator__.validate_python(value)
+    return model
 
 
 def _errors(wrong: ValidationError, *prefix: str) -> list[dict[str, Any]]:

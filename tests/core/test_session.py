@@ -197,9 +197,3 @@ def test_session_ids_of_the_allowed_characters_pass(good: str) -> None:
 def test_other_session_ids_are_refused(bad: str) -> None:
     with pytest.raises(InvalidSessionId):
         check_session_id(bad)
-
-
-def test_a_command_is_frozen() -> None:
-    reset: Any = Reset("e", 1, {})
-    with pytest.raises(AttributeError):
-        reset.seed = 2

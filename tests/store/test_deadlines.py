@@ -33,7 +33,7 @@ async def ask(store: RedisStore, name: str) -> tuple[float, bool]:
     """How long a request took, and whether it was answered."""
     began = monotonic()
     try:
-        await Deadline(TIMEOUT_S, repeatable=True).read(lambda: store.load(name))
+        await Deadline(TIMEOUT_S, repeatable=True).read(store.load, name)
     except Unavailable:
         return monotonic() - began, False
     return monotonic() - began, True

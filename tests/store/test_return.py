@@ -49,7 +49,7 @@ def ask_all(store: RedisStore) -> asyncio.Future[list[Outcome]]:
     """Every session's first step, as the engine sends it: again until its deadline."""
 
     async def ask(name: str) -> Outcome:
-        return await Deadline(PATIENCE_S, repeatable=True).write(lambda: store.commit(name, step(1)))
+        return await Deadline(PATIENCE_S, repeatable=True).write(store.commit, name, step(1))
 
     return asyncio.gather(*[ask(f"s{number}") for number in range(WAITING)])
 
