@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from .exchange import Replicas
+from .request import Replicas
 
 ATTEMPTS = 3
 """Attempts that fit in a deadline."""

@@ -6,6 +6,7 @@ TLS, Sentinel, the cluster's slots. A taken connection is connected and has noth
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from redis.asyncio import Redis, RedisCluster
@@ -16,14 +17,18 @@ from redis.exceptions import SlotNotCoveredError
 class Connection(Protocol):
     """What we use of redis-py's connections."""
 
-    async def send_packed_command(self, command: bytes, check_health: bool = ...) -> None:
-        """Write."""
+    socket_timeout: float | None
+    """How long the server may take for an answer."""
 
-    async def read_response(self, *, disconnect_on_error: bool = ...) -> Any:
-        """One reply; raises the errors that Redis replies, and those of the connection."""
+    async def disconnect(self) -> None:
+        """Close and wait for the end; the next use connects anew."""
 
-    async def disconnect(self, nowait: bool = ...) -> None:
-        """Close; the next use connects anew."""
+
+def transport_of(connection: Connection) -> asyncio.Transport:
+    """The transport of a connected connection; redis-py has it as `_writer` in all its releases, and no other way."""
+    writer: asyncio.StreamWriter = connection._writer  # type: ignore[attr-defined]  # noqa: SLF001
+    transport: asyncio.Transport = writer.transport  # type: ignore[assignment]  # typeshed: any WriteTransport
+    return transport
 
 
 class Lane(Protocol):

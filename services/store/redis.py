@@ -32,10 +32,10 @@ from .base import (
 )
 from .batch import Batcher
 from .contact import Contact
-from .exchange import Replicas
 from .keys import pulse_key, record_key
 from .lanes import lanes_of
 from .places import Places
+from .request import Replicas
 
 TIMEOUT_S = 5.0
 PULSE_MS = "60000"

@@ -1,7 +1,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
-import fakeredis
 import pytest
 import structlog
 
@@ -9,9 +9,11 @@ from metagame.games import Game
 from metagame.games.echo import EchoGame
 from services.engine import Engine
 from services.store.base import SessionStore
+from services.store.connect import open_client
 from services.store.memory import MemoryStore
 from services.store.redis import RedisStore
 from tests.engine.scripted import ScriptedStore
+from tests.fake_redis import fake_redis
 
 MAX_SESSIONS = 100
 TTL_MS = 60_000
@@ -30,12 +32,14 @@ def plain_log() -> Iterator[None]:
 @pytest.fixture(params=["memory", "fakeredis"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[ScriptedStore]:
     inner: SessionStore
-    if request.param == "memory":
-        inner = MemoryStore(max_sessions=MAX_SESSIONS, ttl_ms=TTL_MS)
-    else:
-        inner = RedisStore(fakeredis.FakeAsyncRedis(), max_sessions=MAX_SESSIONS, ttl_ms=TTL_MS)
-    yield ScriptedStore(inner)
-    await inner.close()
+    async with AsyncExitStack() as resources:
+        if request.param == "memory":
+            inner = MemoryStore(max_sessions=MAX_SESSIONS, ttl_ms=TTL_MS)
+        else:
+            client = open_client(await resources.enter_async_context(fake_redis()), timeout_s=5)
+            inner = RedisStore(client, max_sessions=MAX_SESSIONS, ttl_ms=TTL_MS)
+        yield ScriptedStore(inner)
+        await inner.close()
 
 
 @pytest.fixture

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import fakeredis
 import pytest
 
 from services.store.base import SessionStore
 from services.store.connect import open_client
 from services.store.memory import MemoryStore
 from services.store.redis import RedisStore
+from tests.fake_redis import fake_redis
 
 Settings = dict[str, Any]
 DEFAULTS: Settings = {"max_sessions": 100, "ttl_ms": 60_000}
@@ -43,25 +44,33 @@ class Backend:
             await store.close()
 
 
-def _opener(name: str, request: pytest.FixtureRequest) -> Callable[[Settings], SessionStore]:
+@contextlib.asynccontextmanager
+async def _url(name: str, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     match name:
-        case "memory":
-            return lambda settings: MemoryStore(**settings)
         case "fakeredis":
-            server = fakeredis.FakeServer()
-            return lambda settings: RedisStore(fakeredis.FakeAsyncRedis(server=server), **SOON | settings)
+            async with fake_redis() as url:
+                yield url
         case "redis":
-            url = request.getfixturevalue("redis_at").url
+            yield request.getfixturevalue("redis_at").url
         case _:
             nodes = request.getfixturevalue("cluster_at")
-            url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+            yield "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+
+
+def _opener(url: str) -> Callable[[Settings], SessionStore]:
     return lambda settings: RedisStore(open_client(url, timeout_s=9), **SOON | settings)
 
 
 async def _backend(name: str, request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
-    backend = Backend(_opener(name, request))
-    yield backend
-    await backend.close()
+    if name == "memory":
+        backend = Backend(lambda settings: MemoryStore(**settings))
+        yield backend
+        await backend.close()
+        return
+    async with _url(name, request) as url:
+        backend = Backend(_opener(url))
+        yield backend
+        await backend.close()
 
 
 @pytest.fixture(params=["memory", "fakeredis", "redis", "cluster"])

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import fakeredis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.store.base import Commit, Draft, Origin, SessionStore, Word
+from services.store.connect import open_client
 from services.store.memory import MemoryStore
 from services.store.redis import RedisStore
+from tests.fake_redis import fake_redis
 from tests.store.samples import ONE, TWO, entry, generation
 
 MAX_SESSIONS = 2
@@ -47,6 +49,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
+        self.resources = AsyncExitStack()
         self.store = self.run(self.open())
         self.model: dict[str, Modelled] = {}
         self.drawn = 0
@@ -59,6 +62,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.run(self.store.close())
+        self.run(self.resources.aclose())
         self.runner.close()
 
     @rule(name=names, request=requests, kind=kinds, attachment=attachments)
@@ -153,7 +157,8 @@ class FakeRedisMachine(StoreMachine):
     """The same over the Redis store."""
 
     async def open(self) -> SessionStore:
-        return RedisStore(fakeredis.FakeAsyncRedis(), max_sessions=MAX_SESSIONS, ttl_ms=600_000)
+        url = await self.resources.enter_async_context(fake_redis())
+        return RedisStore(open_client(url, timeout_s=9), max_sessions=MAX_SESSIONS, ttl_ms=600_000)
 
 
 TestMemory = StoreMachine.TestCase

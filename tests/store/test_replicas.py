@@ -11,9 +11,9 @@ import pytest
 
 from services.store.base import Origin, Outcome, Record, StoreUnavailable, Word
 from services.store.connect import ATTEMPTS, open_client, wait_for
-from services.store.exchange import Replicas
 from services.store.keys import record_key
 from services.store.redis import RedisStore
+from services.store.request import Replicas
 from tests.redis_replicas import follow, replicated, replicated_cluster
 from tests.redis_servers import RedisServer, free_port
 from tests.store.samples import ONE, TWO, draft, step, until
