@@ -7,9 +7,10 @@ arguments, which is what resend.py does when an answer was lost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from metagame.value import value
 
 GENERATION_BYTES = 16
 ATTACHMENT_BYTES = 16
@@ -43,7 +44,7 @@ class Word(Enum):
     FULL = "full"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """A session as stored.
 
@@ -63,7 +64,7 @@ class Record:
     """Whether a socket is attached and its lease runs; set by `page` and `inspect` only."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Draft:
     """A session to make: its first body, and the request that made it, if one did."""
 
@@ -74,7 +75,7 @@ class Draft:
     attachment: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Commit:
     """One step or reset to commit.
 
@@ -89,7 +90,7 @@ class Commit:
     attachment: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """A store's answer: a word, with the record where the word needs one.
 
@@ -101,7 +102,7 @@ class Outcome:
     active: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Page:
     """Some sessions, and the cursor that goes on after them (None at the end).
 

@@ -96,8 +96,8 @@ class Batcher:
             self._contact.lost()
             message = f"{self._waiting} commands are waiting for Redis already"
             raise StoreUnavailable(message, unknown=False)
-        request = Request(command, receiver, self._loop.time() + self._timeout_s)
         lane = self._lanes.of(command.key)
+        request = Request(command, receiver, self._loop.time() + self._timeout_s)
         if lane is None:
             self._reroute(request)
         else:

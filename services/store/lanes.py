@@ -25,9 +25,12 @@ class Connection(Protocol):
 
 
 def transport_of(connection: Connection) -> asyncio.Transport:
-    """The transport of a connected connection; redis-py has it as `_writer` in all its releases, and no other way."""
-    writer: asyncio.StreamWriter = connection._writer  # type: ignore[attr-defined]  # noqa: SLF001
-    transport: asyncio.Transport = writer.transport  # type: ignore[assignment]  # typeshed: any WriteTransport
+    """The transport of a connected connection, to put a protocol of our own on.
+
+    redis-py shows it nowhere; its connections have had it as `_writer` ever since they are asyncio's.
+    """
+    writer: asyncio.StreamWriter = connection._writer  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+    transport: asyncio.Transport = writer.transport  # type: ignore[assignment]  # typeshed has a write transport
     return transport
 
 

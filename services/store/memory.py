@@ -24,6 +24,16 @@ _COMMITTED = Outcome(Word.COMMITTED)
 _MADE = Outcome(Word.MADE)
 
 
+class _Kept:
+    """A session's record, and when it expires."""
+
+    __slots__ = ("expires_at_ms", "record")
+
+    def __init__(self, record: Record, expires_at_ms: int) -> None:
+        self.record = record
+        self.expires_at_ms = expires_at_ms
+
+
 class MemoryStore:
     """A `SessionStore` in a dict; `clock` counts seconds and never goes back."""
 
@@ -40,39 +50,40 @@ class MemoryStore:
         self._lease_ms = lease_ms
         self._clock = clock
         self._contact = Contact(lease_ms=lease_ms, clock=clock)
-        self._records: dict[str, Record] = {}
-        self._expires_at_ms: dict[str, int] = {}
+        self._sessions: dict[str, _Kept] = {}
 
     async def load(self, session_id: str) -> Record | None:
         """The record, its TTL renewed; None where there is none."""
         now_ms = self._now_ms()
-        record = self._alive(session_id, now_ms)
-        if record is not None:
-            self._expires_at_ms[session_id] = now_ms + self._ttl_ms
-        return record
+        kept = self._alive(session_id, now_ms)
+        if kept is None:
+            return None
+        kept.expires_at_ms = now_ms + self._ttl_ms
+        return kept.record
 
     async def inspect(self, session_id: str) -> Record | None:
         """The record with `expires_in_ms` and `attached`; renews nothing."""
         now_ms = self._now_ms()
-        record = self._alive(session_id, now_ms)
-        return None if record is None else self._shown(session_id, record, now_ms)
+        kept = self._alive(session_id, now_ms)
+        return None if kept is None else _shown(kept, now_ms)
 
     async def make(self, session_id: str, draft: Draft) -> Outcome:
         """Create the record if there is room; see `SessionStore.make`."""
         now_ms = self._now_ms()
-        record = self._alive(session_id, now_ms)
-        if record is not None:
-            self._expires_at_ms[session_id] = now_ms + self._ttl_ms
+        kept = self._alive(session_id, now_ms)
+        if kept is not None:
+            kept.expires_at_ms = now_ms + self._ttl_ms
+            record = kept.record
             word = _remembered(record, draft.entry)
             if word is None:
                 word = Word.MADE if record.generation == draft.generation else Word.STALE
             return _MADE if word is Word.MADE else Outcome(word, record)
-        if len(self._records) >= self._max_sessions:
+        if len(self._sessions) >= self._max_sessions:
             await self.sweep()
-        if len(self._records) >= self._max_sessions:
-            return Outcome(Word.FULL, active=len(self._records))
+        if len(self._sessions) >= self._max_sessions:
+            return Outcome(Word.FULL, active=len(self._sessions))
         leased = draft.attachment or draft.origin is Origin.ANONYMOUS
-        self._records[session_id] = Record(
+        record = Record(
             draft.origin,
             draft.generation,
             draft.body,
@@ -80,54 +91,56 @@ class MemoryStore:
             draft.attachment,
             now_ms + self._lease_ms if leased else 0,
         )
-        self._expires_at_ms[session_id] = now_ms + self._ttl_ms
+        self._sessions[session_id] = _Kept(record, now_ms + self._ttl_ms)
         return _MADE
 
     async def commit(self, session_id: str, commit: Commit) -> Outcome:
         """Swap body and generation; see `SessionStore.commit`."""
         now_ms = self._now_ms()
-        record = self._alive(session_id, now_ms)
-        if record is None:
+        kept = self._alive(session_id, now_ms)
+        if kept is None:
             return _GONE
-        if commit.attachment and commit.attachment != record.attachment:
+        record = kept.record
+        attachment, entry = commit.attachment, commit.entry
+        if attachment and attachment != record.attachment:
             return _SUPERSEDED
-        self._expires_at_ms[session_id] = now_ms + self._ttl_ms
-        word = _remembered(record, commit.entry)
+        kept.expires_at_ms = now_ms + self._ttl_ms
+        remembered = record.remembered
+        word = _remembered(record, entry)
         if word is None and record.generation != commit.expected:
             word = Word.STALE
         if word is not None:
             return Outcome(word, record)
-        remembered = record.remembered
-        self._records[session_id] = Record(
+        kept.record = Record(
             record.origin,
             commit.generation,
             commit.body,
-            (commit.entry, *remembered[: REMEMBERED - 1]) if commit.entry else remembered,
+            (entry, *remembered[: REMEMBERED - 1]) if entry else remembered,
             record.attachment,
-            now_ms + self._lease_ms if commit.attachment else record.lease_until_ms,
+            now_ms + self._lease_ms if attachment else record.lease_until_ms,
         )
         return _COMMITTED
 
     async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:
         """Make this attachment the session's; see `SessionStore.attach`."""
         now_ms = self._now_ms()
-        record = self._alive(session_id, now_ms)
-        if record is None:
+        kept = self._alive(session_id, now_ms)
+        if kept is None:
             return None
+        record = kept.record
         if unless_owned and record.attachment not in {b"", attachment} and record.lease_until_ms > now_ms:
             return record
-        record = replace(record, attachment=attachment, lease_until_ms=now_ms + self._lease_ms)
-        self._records[session_id] = record
-        self._expires_at_ms[session_id] = now_ms + self._ttl_ms
-        return record
+        kept.record = replace(record, attachment=attachment, lease_until_ms=now_ms + self._lease_ms)
+        kept.expires_at_ms = now_ms + self._ttl_ms
+        return kept.record
 
     async def detach(self, session_id: str, attachment: bytes) -> None:
         """Give the session up if the attachment is still its own."""
         now_ms = self._now_ms()
-        record = self._alive(session_id, now_ms)
-        if record is not None and attachment and record.attachment == attachment:
-            self._records[session_id] = replace(record, attachment=b"", lease_until_ms=0)
-            self._expires_at_ms[session_id] = now_ms + self._ttl_ms
+        kept = self._alive(session_id, now_ms)
+        if kept is not None and attachment and kept.record.attachment == attachment:
+            kept.record = replace(kept.record, attachment=b"", lease_until_ms=0)
+            kept.expires_at_ms = now_ms + self._ttl_ms
 
     async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
         """Renew lease and TTL of each (session id, attachment): RENEWED, SUPERSEDED or GONE."""
@@ -135,23 +148,23 @@ class MemoryStore:
 
     async def end(self, session_id: str, attachment: bytes = b"") -> bool:
         """End the session; with an attachment only while it is its own."""
-        record = self._alive(session_id, self._now_ms())
-        if record is None or (attachment and record.attachment != attachment):
+        kept = self._alive(session_id, self._now_ms())
+        if kept is None or (attachment and kept.record.attachment != attachment):
             return False
-        self._drop(session_id)
+        del self._sessions[session_id]
         return True
 
     async def page(self, cursor: str | None, limit: int) -> Page:
         """Up to `limit` sessions after the cursor, by id; raises InvalidCursor."""
         now_ms = self._now_ms()
-        ids = sorted(self._records)
+        ids = sorted(self._sessions)
         start = 0 if cursor is None else bisect_right(ids, _cursor_id(cursor))
         found = ids[start : start + limit]
         more = start + limit < len(ids)
         sessions: list[tuple[str, Record | None]] = [
-            (session_id, self._shown(session_id, record, now_ms))
+            (session_id, _shown(kept, now_ms))
             for session_id in found
-            if (record := self._alive(session_id, now_ms)) is not None
+            if (kept := self._alive(session_id, now_ms)) is not None
         ]
         return Page(sessions, base64.urlsafe_b64encode(found[-1].encode()).decode() if more and found else None)
 
@@ -159,13 +172,12 @@ class MemoryStore:
         """Drop what has expired, and anonymous sessions whose lease has lapsed; how many."""
         now_ms = self._now_ms()
         self._contact.seen()
-        before = len(self._records)
-        for session_id in [name for name, at_ms in self._expires_at_ms.items() if at_ms <= now_ms]:
-            self._drop(session_id)
-        if self._contact.steady:
-            for session_id in [name for name, record in self._records.items() if _abandoned(record, now_ms)]:
-                self._drop(session_id)
-        return before - len(self._records)
+        before = len(self._sessions)
+        steady = self._contact.steady
+        for session_id, kept in list(self._sessions.items()):
+            if kept.expires_at_ms <= now_ms or (steady and _abandoned(kept.record, now_ms)):
+                del self._sessions[session_id]
+        return before - len(self._sessions)
 
     async def keep(self) -> None:
         """Nothing to keep: the pool is this object."""
@@ -179,33 +191,31 @@ class MemoryStore:
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    def _alive(self, session_id: str, now_ms: int) -> Record | None:
-        record = self._records.get(session_id)
-        if record is not None and self._expires_at_ms[session_id] <= now_ms:
-            self._drop(session_id)
+    def _alive(self, session_id: str, now_ms: int) -> _Kept | None:
+        kept = self._sessions.get(session_id)
+        if kept is not None and kept.expires_at_ms <= now_ms:
+            del self._sessions[session_id]
             return None
-        return record
-
-    def _drop(self, session_id: str) -> None:
-        del self._records[session_id], self._expires_at_ms[session_id]
+        return kept
 
     def _renew(self, session_id: str, attachment: bytes) -> Word:
         now_ms = self._now_ms()
-        record = self._alive(session_id, now_ms)
-        if record is None:
+        kept = self._alive(session_id, now_ms)
+        if kept is None:
             return Word.GONE
-        if not attachment or record.attachment != attachment:
+        if not attachment or kept.record.attachment != attachment:
             return Word.SUPERSEDED
-        self._records[session_id] = replace(record, lease_until_ms=now_ms + self._lease_ms)
-        self._expires_at_ms[session_id] = now_ms + self._ttl_ms
+        kept.record = replace(kept.record, lease_until_ms=now_ms + self._lease_ms)
+        kept.expires_at_ms = now_ms + self._ttl_ms
         return Word.RENEWED
 
-    def _shown(self, session_id: str, record: Record, now_ms: int) -> Record:
-        return replace(
-            record,
-            expires_in_ms=self._expires_at_ms[session_id] - now_ms,
-            attached=bool(record.attachment) and record.lease_until_ms > now_ms,
-        )
+
+def _shown(kept: _Kept, now_ms: int) -> Record:
+    return replace(
+        kept.record,
+        expires_in_ms=kept.expires_at_ms - now_ms,
+        attached=bool(kept.record.attachment) and kept.record.lease_until_ms > now_ms,
+    )
 
 
 def _remembered(record: Record, entry: bytes) -> Word | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import re
 import time
 from typing import Any
@@ -35,6 +34,7 @@ from .contact import Contact
 from .keys import pulse_key, record_key
 from .lanes import lanes_of
 from .places import Places
+from .renewals import Renewals
 from .request import Replicas
 
 TIMEOUT_S = 5.0
@@ -144,9 +144,7 @@ class RedisStore:
 
     async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
         """Renew lease and TTL of each (session id, attachment); see `SessionStore.renew`."""
-        words: list[Word | None] = [None] * len(leases)
-        asked: list[int] = []
-        answers: list[asyncio.Future[Any]] = []
+        renewals = Renewals(len(leases))
         for at, (session_id, attachment) in enumerate(leases):
             command = scripts.renew(
                 record=record_key(self._prefix, session_id),
@@ -154,14 +152,11 @@ class RedisStore:
                 ttl_ms=self._ttl_ms,
                 lease_ms=self._lease_ms,
             )
-            with contextlib.suppress(StoreUnavailable):  # too many wait
-                answers.append(self._batcher.send(command))
-                asked.append(at)
-        replies = await asyncio.gather(*answers, return_exceptions=True)
-        for at, reply in zip(asked, replies, strict=True):
-            if not isinstance(reply, BaseException):
-                words[at] = _WORDS.get(reply[0])
-        return words
+            try:
+                self._batcher.ask(command, renewals.receiver(at))
+            except StoreUnavailable:  # too many wait
+                renewals.note(at, None)
+        return await renewals.words
 
     async def end(self, session_id: str, attachment: bytes = b"") -> bool:
         """Mark the place doubtful, delete the record, free the place; see `SessionStore.end`."""

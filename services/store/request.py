@@ -53,10 +53,10 @@ class Receiver(Protocol):
     def done(self) -> bool:
         """Whether a reply is not wanted any more: there is one, or its sender was cancelled."""
 
-    def set_result(self, result: Any) -> None:
+    def set_result(self, reply: Any, /) -> None:
         """Take the reply."""
 
-    def set_exception(self, exception: StoreUnavailable) -> None:
+    def set_exception(self, error: StoreUnavailable, /) -> None:
         """Take the reason why there is none."""
 
 
@@ -67,7 +67,7 @@ class Request:
 
     def __init__(self, command: Command, receiver: Receiver, until: float) -> None:
         self.command = command
-        self.packed = pack(command.words)
+        self.packed: bytes = pack_command(command.words)  # type: ignore[arg-type] # its stub: one word only
         self.receiver = receiver
         self.until = until
 

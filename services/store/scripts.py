@@ -7,14 +7,15 @@ a command for the batcher. SHAs are computed here; nothing is loaded ahead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
+
+from metagame.value import value
 
 Argument = bytes | str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Script:
     """A script's source, and the SHA Redis knows it by."""
 
@@ -22,7 +23,7 @@ class Script:
     sha: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Command:
     """One command on one key; `script` is set where `words` are an EVALSHA."""
 
