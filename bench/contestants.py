@@ -7,6 +7,7 @@ Each runs inside a `with` block, on a free loopback port. Metagame's is `metagam
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,8 +36,12 @@ def redis(folder: Path, *, appendfsync: str) -> Iterator[processes.Redis]:
     port = processes.free_port()
     data = folder / f"redis-{port}"
     data.mkdir()
-    command = ["redis-server", str(REDIS_CONFIGURATION), "--port", str(port), "--bind", "127.0.0.1"]
-    command += ["--dir", str(data), "--appendfsync", appendfsync]
+    # redis-server goes to the file's folder before it reads its command line.
+    shipped = REDIS_CONFIGURATION.read_text()
+    configuration = folder / f"redis-{port}.conf"
+    configuration.write_text(re.sub(r"^dir .*$", f'dir "{data}"', shipped, flags=re.MULTILINE))
+    command = ["redis-server", str(configuration), "--port", str(port), "--bind", "127.0.0.1"]
+    command += ["--appendfsync", appendfsync]
     with processes.child(command, port, folder / f"redis-{port}.log", dict(os.environ)) as started:
         yield processes.Redis(f"redis://127.0.0.1:{port}/0", started.process)
 
@@ -50,7 +55,7 @@ def everysec_redis(folder: Path) -> Iterator[processes.Redis]:
 
 @contextmanager
 def pinned(workers: Sequence[int], others: Sequence[int]) -> Iterator[None]:
-    """Each worker on a core of its own; the others, this process and its children, on the cores that are left, or on all.
+    """Each worker on a core of its own; the others, this process and its children, on the cores left, or on all.
 
     Where the system cannot pin, or has too few cores, the scheduler decides.
     """
