@@ -2,7 +2,7 @@
 # make test    set up, run every test (style and types are among them)
 # make serve   a server on http://127.0.0.1:8000       make serve ARGS="--port 9000"
 # make check   format, lint, types, tests
-# make bench   CPU time per step, beside OpenEnv's reference server
+# make bench   every target of speed, beside OpenEnv's reference server (an hour)   make bench ARGS="A C --quick"
 # make chaos   load while workers, Redis and balancer fail, and a proof that no step was lost (two minutes)
 # make up      the whole pool by docker compose, built if need be; make roll: new workers, one by one; make down
 # make image   the image meta_game-env:latest; needs docker
@@ -102,7 +102,7 @@ lock: .venvs/lock/.installed
 	@touch $@
 
 test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed redis chromium haproxy
-bench-setup: .venv/.server $(OPENENV)/.installed redis
+bench-setup: .venv/.bench $(OPENENV)/.installed redis
 chaos-setup: .venv/.server redis haproxy
 
 # $(call environment,<folder>) makes an empty virtual environment with a current pip. Debian's
@@ -125,6 +125,11 @@ endef
 .venv/.test: .venv/.server
 	@echo "· .venv: what the tests need"
 	@$(BIN)/python $(PIP_INSTALL) --group test
+	@touch $@
+
+.venv/.bench: .venv/.server
+	@echo "· .venv: what draws the plots of make bench"
+	@$(BIN)/python $(PIP_INSTALL) --group bench
 	@touch $@
 
 # Old and current OpenEnv, unmodified, each by itself: their pins are theirs.

@@ -1,185 +1,174 @@
-"""`python -m bench`: measure and print, as a table or with --json as one object.
+"""`python -m bench`: the targets of speed, each measured beside what it is compared to.
 
-Exit codes: 0 done, 1 the ratio is not under --limit, 2 something it needs is not there.
+Exit codes: 0 every target was reached, 1 one was not, 2 wrong usage, or something it needs is not there.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import shutil
-import statistics
+import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import time
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
-from bench.load import Load, frame_with_request_id, open_sockets, step_all, stock_frame
-from bench.usage import cpu_s
+from rich.console import Console
+
+from bench import plots, report
+from bench.catalogue import TARGETS
+from bench.contestants import ROOT
+from bench.machine import machine, versions
+from bench.targets import Options, Target, Unmeasured
 from metagame.cli import processes
+from metagame.load import FleetFailed
 
-SCHEMA_VERSION = 1
-ROOT = Path(__file__).resolve().parents[1]
-REFERENCE_PYTHON = Path(os.environ.get("METAGAME_TEST_OPENENV_PYTHON", ROOT / ".venvs/openenv-0.10/bin/python"))
-REFERENCE = "OpenEnv 0.10 reference, in memory"
-JUDGED = "Redis, AOF everysec, with request_id"
-LIMIT = 1.0
-QUICK_LIMIT = 1.3
-"""Three short rounds scatter: on a busy machine a limit of 1.0 would be a coin toss."""
-_WARM_UP_STEPS = 50
+REFERENCE = ROOT / ".venvs" / "openenv-0.10"
+QUICK_ROUNDS, ROUNDS = 3, 5
+_PIPE_WIDTH = 140
+REACHED, MISSED, USAGE = 0, 1, 2
+EXPECTED = (Unmeasured, processes.StartFailed, FleetFailed)
+"""What speaks for itself, without a traceback."""
 
 
-@dataclass(slots=True)
-class Contestant:
-    """One server under one kind of frame, and what each round measured, in µs of CPU time per step."""
-
-    name: str
-    load: Load
-    server: int
-    redis: int | None = None
-    server_us: list[float] = field(default_factory=list)
-    redis_us: list[float] = field(default_factory=list)
-    steps_per_s: list[float] = field(default_factory=list)
-    p50_ms: list[float] = field(default_factory=list)
-
-    @property
-    def total_us(self) -> list[float]:
-        """Worker and Redis together, round by round."""
-        return [server + redis for server, redis in zip(self.server_us, self.redis_us, strict=True)]
-
-    def ratio_to(self, other: Contestant) -> float:
-        """Median of the rounds' ratios: what slows a machine for a while slows both."""
-        return statistics.median(ours / theirs for ours, theirs in zip(self.total_us, other.total_us, strict=True))
+class Refused(Exception):
+    """The run cannot begin; the text says what to do."""
 
 
-def main() -> None:
-    """Parse, measure, print, judge."""
-    options = _options()
-    if not REFERENCE_PYTHON.exists() or shutil.which("redis-server") is None:
-        sys.exit(_refuse("`make bench` sets up what this needs: redis-server, and OpenEnv 0.10 in its own environment"))
-    with ExitStack() as started:
-        contestants = _start(started)
-        for number in range(options.rounds):
-            for contestant in contestants:
-                asyncio.run(_measure(contestant, options.sockets, options.steps))
-            if not options.json:
-                print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-    by_name = {contestant.name: contestant for contestant in contestants}
-    ratio = by_name[JUDGED].ratio_to(by_name[REFERENCE])
-    passed = ratio < options.limit
-    if options.json:
-        print(json.dumps(_as_json(contestants, options) | {"ratio": round(ratio, 3), "passed": passed}))
-    else:
-        _print_table(contestants, options)
-        print(f"\n{JUDGED}: {ratio:.2f} of the reference's CPU time per step (limit {options.limit:g})")
-    sys.exit(0 if passed else 1)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sockets", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=400, help="steps of each socket in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--limit", type=float, help=f"the ratio to stay under; {LIMIT:g}, or {QUICK_LIMIT:g} if quick")
-    parser.add_argument("--quick", action="store_true", help="3 short rounds")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.steps = 3, 100
-    if options.limit is None:
-        options.limit = QUICK_LIMIT if options.quick else LIMIT
-    return options
-
-
-def _start(started: ExitStack) -> list[Contestant]:
-    folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="metagame-bench-")))
-    redis = started.enter_context(processes.redis(folder, appendfsync="everysec"))
-    port = processes.free_port()
-    command = [str(REFERENCE_PYTHON), "-m", "uvicorn", "reference:app", "--app-dir", str(ROOT / "bench")]
-    command += ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--log-level", "warning"]
-    reference = started.enter_context(processes.child(command, port, folder / "reference.log", dict(os.environ)))
-    in_memory = started.enter_context(processes.worker("memory", folder))
-    on_redis = started.enter_context(processes.worker("redis", folder, redis.url))
-    memory, redis_pid = in_memory.process.pid, redis.process.pid
-    session = f"/sessions/{uuid4().hex}-{{socket}}/ws"
-    return [
-        Contestant(REFERENCE, Load(port, "/ws", stock_frame), reference.process.pid),
-        Contestant("in memory, stock frames", Load(in_memory.port, session, stock_frame), memory),
-        Contestant("in memory, with request_id", Load(in_memory.port, session, frame_with_request_id), memory),
-        Contestant(
-            "Redis, AOF everysec, stock frames",
-            Load(on_redis.port, session, stock_frame),
-            on_redis.process.pid,
-            redis_pid,
-        ),
-        Contestant(JUDGED, Load(on_redis.port, session, frame_with_request_id), on_redis.process.pid, redis_pid),
-    ]
-
-
-async def _measure(contestant: Contestant, sockets: int, steps: int) -> None:
-    loop = asyncio.get_running_loop()
-    opened = await open_sockets(contestant.load, sockets)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, measure, print, judge; returns the exit code."""
+    given = _parser().parse_args(arguments)
+    # Whoever reads a pipe wants tables whole.
+    console = Console(stderr=given.json == "-", width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     try:
-        await step_all(contestant.load, opened, 1, _WARM_UP_STEPS)
-        pids = [contestant.server] + ([contestant.redis] if contestant.redis else [])
-        before, began = [cpu_s(pid) for pid in pids], loop.time()
-        latencies_ms = await step_all(contestant.load, opened, _WARM_UP_STEPS + 1, steps)
-        seconds = loop.time() - began
-        used = [(cpu_s(pid) - was) / len(latencies_ms) * 1e6 for pid, was in zip(pids, before, strict=True)]
-    finally:
-        for socket in opened:
-            socket.close()
-    contestant.server_us.append(used[0])
-    contestant.redis_us.append(used[1] if contestant.redis else 0.0)
-    contestant.steps_per_s.append(len(latencies_ms) / seconds)
-    contestant.p50_ms.append(statistics.median(latencies_ms))
-
-
-def _print_table(contestants: list[Contestant], options: argparse.Namespace) -> None:
-    print(
-        f"CPU time per step: {options.sockets} sockets, a 13-character message,"
-        f" medians of {options.rounds} rounds of {options.steps} steps a socket\n"
-    )
-    print(f"{'':<38}{'server µs':>10}{'redis µs':>10}{'ratio':>8}{'steps/s':>10}{'p50 ms':>8}")
-    for one in contestants:
-        median = statistics.median
-        redis_us = f"{median(one.redis_us):.0f}" if one.redis else "-"
-        print(
-            f"{one.name:<38}{median(one.server_us):>10.0f}{redis_us:>10}{one.ratio_to(contestants[0]):>8.2f}"
-            f"{median(one.steps_per_s):>10.0f}{median(one.p50_ms):>8.1f}"
-        )
-
-
-def _as_json(contestants: list[Contestant], options: argparse.Namespace) -> dict[str, object]:
-    return {
-        "schema_version": SCHEMA_VERSION,
+        chosen = choose(given.targets, quick=given.quick)
+        if given.list:
+            _list(console)
+            return REACHED
+        if given.rounds is not None and given.rounds < 1:
+            _refuse("--rounds must be at least 1")
+        _need(given)
+        python = reference_python(given.reference_python)
+    except Refused as refused:
+        print(refused, file=sys.stderr)
+        return USAGE
+    rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
+    about = {"machine": machine(), "versions": versions(python)}
+    report.print_header(console, about["machine"], about["versions"], quick=given.quick)
+    outcomes = []
+    for target in chosen:
+        outcome = measure(target, rounds=rounds, quick=given.quick, python=python)
+        report.print_outcome(console, outcome)
+        outcomes.append(outcome)
+    missed = [outcome.target.id for outcome in outcomes if not outcome.reached]
+    said = f"not reached: {' '.join(missed)}" if missed else "every one of them reached"
+    console.print(f"\n{len(outcomes)} targets measured, {said}", highlight=False)
+    everything = {
+        "schema_version": report.SCHEMA_VERSION,
         "command": "bench",
-        "sockets": options.sockets,
-        "rounds": options.rounds,
-        "steps": options.steps,
-        "results": [
-            {
-                "name": one.name,
-                "server_us": round(statistics.median(one.server_us), 1),
-                "redis_us": round(statistics.median(one.redis_us), 1) if one.redis else None,
-                "total_us": round(statistics.median(one.total_us), 1),
-                "ratio": round(one.ratio_to(contestants[0]), 3),
-                "steps_per_s": round(statistics.median(one.steps_per_s)),
-                "p50_ms": round(statistics.median(one.p50_ms), 2),
-            }
-            for one in contestants
-        ],
+        "quick": given.quick,
+        "rounds": rounds,
+        **about,
+        "reached": not missed,
+        "targets": [outcome.as_json() for outcome in outcomes],
     }
+    _keep(given, everything)
+    if given.plots:
+        series = [one for outcome in outcomes if outcome.result for one in outcome.result.series]
+        for path in plots.draw(series, given.plots):
+            console.print(f"drawn: {path}", highlight=False)
+    return MISSED if missed else REACHED
 
 
-def _refuse(message: str) -> int:
-    print(message, file=sys.stderr)
-    return 2
+def choose(asked: Sequence[str], *, quick: bool) -> list[Target]:
+    """The targets asked for, in their own order; all, or all quick ones, where none is. Raises Refused."""
+    known = {target.id: target for target in TARGETS}
+    wanted = {name.upper() for name in asked}
+    if unknown := sorted(wanted - known.keys()):
+        _refuse(f"no target {', '.join(unknown)}; there are {' '.join(known)}")
+    if quick and (slow := sorted(name for name in wanted if not known[name].quick)):
+        _refuse(f"--quick has no {', '.join(slow)}: measure them without it")
+    return [target for target in TARGETS if target.id in wanted or (not wanted and (target.quick or not quick))]
+
+
+def measure(target: Target, *, rounds: int, quick: bool, python: Path) -> report.Outcome:
+    """One target in a folder of its own; what goes wrong is its outcome, and the others are still measured."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="metagame-bench-") as folder:
+        options = Options(rounds, quick, python, Path(folder), lambda text: _say(f"{target.id}: {text}"))
+        try:
+            result = target.measure(options)
+        except Exception as failed:  # noqa: BLE001 - the other targets are worth measuring
+            if not isinstance(failed, EXPECTED):
+                traceback.print_exc()
+            return report.Outcome(
+                target, quick, failure=f"{type(failed).__name__}: {failed}", seconds=time.monotonic() - began
+            )
+    return report.Outcome(target, quick, result, seconds=time.monotonic() - began)
+
+
+def reference_python(named: Path | None) -> Path:
+    """The interpreter that has OpenEnv 0.10: the one named, or one that is made if need be. Raises Refused."""
+    if named is None and "METAGAME_TEST_OPENENV_PYTHON" in os.environ:
+        named = Path(os.environ["METAGAME_TEST_OPENENV_PYTHON"])
+    if named is not None:
+        if not named.exists():
+            _refuse(f"no Python at {named}: --reference-python names one that has openenv 0.10, uvloop and httptools")
+        return named
+    python = REFERENCE / "bin" / "python"
+    if not (REFERENCE / ".installed").exists():
+        _say("the reference server's environment is made; this takes a minute")
+        made = subprocess.run(["make", f"{REFERENCE.relative_to(ROOT)}/.installed"], cwd=ROOT, check=False)  # noqa: S607 - the one there is
+        if made.returncode != 0:
+            _refuse("that failed; --reference-python names a Python that has openenv 0.10, uvloop and httptools")
+    return python
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="letters, such as A B E2; default: all")
+    parser.add_argument("--quick", action="store_true", help="A to D and H in about a minute, with wider limits")
+    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, or {QUICK_ROUNDS} if quick")
+    parser.add_argument("--json", metavar="FILE", help="write everything measured there; - is standard output")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw SVGs there")
+    parser.add_argument("--list", action="store_true", help="say what can be measured")
+    parser.add_argument("--reference-python", type=Path, metavar="PATH", help="a Python that has openenv 0.10")
+    return parser
+
+
+def _need(given: argparse.Namespace) -> None:
+    if shutil.which("redis-server") is None:
+        _refuse("this needs redis-server: make bench-setup, or apt-get install redis-server")
+    if given.plots and not plots.can_plot():
+        _refuse(plots.MISSING)
+    if given.json and given.json != "-" and not Path(given.json).resolve().parent.is_dir():
+        _refuse(f"--json {given.json}: there is no such folder")
+
+
+def _list(console: Console) -> None:
+    for target in TARGETS:
+        quick = ", also quick" if target.quick else ""
+        console.print(f"{target.id:<3} {target.title} (about {target.seconds} s{quick})", highlight=False)
+
+
+def _keep(given: argparse.Namespace, everything: dict[str, object]) -> None:
+    if given.json == "-":
+        print(json.dumps(everything))
+    elif given.json:
+        Path(given.json).write_text(json.dumps(everything, indent=1) + "\n")
+
+
+def _refuse(message: str) -> None:
+    raise Refused(message)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

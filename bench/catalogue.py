@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from bench.targets import Target
+from bench.targets import Target, cost, many, memory, recovery, resident, start, throughput
 
-TARGETS: tuple[Target, ...] = ()
+_MODULES = (cost, many, memory, recovery, resident, start, throughput)
+
+TARGETS: tuple[Target, ...] = tuple(
+    sorted((target for module in _MODULES for target in module.TARGETS), key=lambda target: target.id)
+)

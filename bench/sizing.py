@@ -14,25 +14,23 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
-from uuid import uuid4
 
 from redis import Redis
 
+from bench import contestants, seeding
 from bench.haproxy import balancer
-from bench.load import MESSAGE, Load, Socket, WrongAnswer, frame_with_request_id, open_sockets, step_all
-from bench.usage import cpu_s, resident_bytes
+from bench.targets import Unmeasured
 from metagame.cli import processes
+from metagame.load import Fleet, Opened, Play, Played, Sockets
+from metagame.load.usage import cpu_s, resident_bytes
 
 SCHEMA_VERSION = 1
 SESSIONS = 10_000
 """Sessions made to weigh one in Redis."""
-HTTP_CONNECTIONS = 32
-STEP = {"action": {"message": MESSAGE}}
 QUIET_S = 16.0
 """Two renewals of each lease at least."""
 _WARM_UP_STEPS = 50
@@ -83,14 +81,14 @@ def main() -> None:
         sys.exit(2)
     with ExitStack() as started:
         folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="metagame-sizing-")))
-        redis = started.enter_context(processes.redis(folder, appendfsync="always"))
+        redis = started.enter_context(contestants.redis(folder, appendfsync="always"))
         # A place for each session that is weighed and each socket that is opened.
         worker = started.enter_context(
             processes.worker("worker", folder, redis.url, METAGAME_MAX_SESSIONS=str(2 * SESSIONS))
         )
         front = started.enter_context(balancer(folder, [worker.port]))
         pids = Pids(worker.process.pid, redis.process.pid, front.process.pid)
-        costs = asyncio.run(_measure(pids, front.port, redis.url, options))
+        costs = _measure(pids, front.port, redis.url, options)
     plans = [_plan(costs, sessions, steps_per_s) for sessions, steps_per_s in PLANS]
     if options.json:
         print(json.dumps({"schema_version": SCHEMA_VERSION, "measured": asdict(costs), "reckoned": plans}))
@@ -107,133 +105,68 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _measure(pids: Pids, port: int, redis_url: str, options: argparse.Namespace) -> Costs:
+def _measure(pids: Pids, port: int, redis_url: str, options: argparse.Namespace) -> Costs:
     worker_idle = resident_bytes(pids.worker)
     # First of all: later on, memory that earlier work has freed would hold them.
-    sockets = await _weigh_socket(pids, port, options.idle_sockets)
-    session = await _weigh_session(port, redis_url)
-    steps = await _per_step(pids, options.rounds, lambda: _socket_round(port, options.steps))
-    http = await _per_step(pids, options.rounds, lambda: _http_round(port, options.steps))
+    sockets = _weigh_socket(pids, port, options.idle_sockets)
+    session = _weigh_session(port, redis_url)
+    steps = _per_step(pids, Sockets(addresses=(("127.0.0.1", port),), count=64), options)
+    http = _per_step(pids, Sockets(addresses=(("127.0.0.1", port),), count=32, surface="http"), options)
     return Costs(*steps, *http, *sockets, session, worker_idle)
 
 
-async def _weigh_socket(pids: Pids, port: int, count: int) -> tuple[float, float, float, float, float]:
+def _weigh_socket(pids: Pids, port: int, count: int) -> tuple[float, float, float, float, float]:
     """An open socket with a session: CPU time in µs a second of each part, bytes of worker and balancer."""
-    load = Load(port, _path(), frame_with_request_id)
-    warm = await open_sockets(load, 64)
-    before = resident_bytes(pids.worker), resident_bytes(pids.balancer)
-    opened = await open_sockets(Load(port, _path(), frame_with_request_id), count)
-    after = resident_bytes(pids.worker), resident_bytes(pids.balancer)
-    began = pids.cpu_s()
-    await asyncio.sleep(QUIET_S)
-    worker_us, redis_us, balancer_us = [
-        (now - was) / QUIET_S / len(warm + opened) * 1e6 for now, was in zip(pids.cpu_s(), began, strict=True)
-    ]
-    for socket in warm + opened:
-        socket.close()
+    addresses = (("127.0.0.1", port),)
+    with (
+        Fleet(Sockets(addresses=addresses, count=64)) as warm,
+        Fleet(Sockets(addresses=addresses, count=count)) as fleet,
+    ):
+        _whole(warm.open(), 64)
+        before = resident_bytes(pids.worker), resident_bytes(pids.balancer)
+        _whole(fleet.open(), count)
+        after = resident_bytes(pids.worker), resident_bytes(pids.balancer)
+        began = pids.cpu_s()
+        time.sleep(QUIET_S)
+        worker_us, redis_us, balancer_us = (
+            (now - was) / QUIET_S / (64 + count) * 1e6 for now, was in zip(pids.cpu_s(), began, strict=True)
+        )
     return worker_us, redis_us, balancer_us, (after[0] - before[0]) / count, (after[1] - before[1]) / count
 
 
-async def _per_step(
-    pids: Pids, rounds: int, play: Callable[[], Awaitable[Callable[[], Awaitable[int]]]]
-) -> tuple[float, float, float]:
+def _per_step(pids: Pids, sockets: Sockets, options: argparse.Namespace) -> tuple[float, float, float]:
     """CPU time a step in µs of worker, Redis and balancer: medians over the rounds."""
     found: list[list[float]] = []
-    for _ in range(rounds):
-        steps_of = await play()
-        before = pids.cpu_s()
-        steps = await steps_of()
-        found.append([(now - was) / steps * 1e6 for now, was in zip(pids.cpu_s(), before, strict=True)])
+    for _ in range(options.rounds):
+        with Fleet(sockets) as fleet:
+            _whole(fleet.open(), sockets.count)
+            _whole(fleet.play(Play(steps=_WARM_UP_STEPS)), sockets.count * _WARM_UP_STEPS)
+            before = pids.cpu_s()
+            played = fleet.play(Play(steps=options.steps))
+            found.append([(now - was) / played.steps * 1e6 for now, was in zip(pids.cpu_s(), before, strict=True)])
+            _whole(played, sockets.count * options.steps)
+            fleet.close()
     worker, redis, balancer_ = [statistics.median(column) for column in zip(*found, strict=True)]
     return worker, redis, balancer_
 
 
-async def _socket_round(port: int, steps: int) -> Callable[[], Awaitable[int]]:
-    load = Load(port, _path(), frame_with_request_id)
-    opened: list[Socket] = await open_sockets(load, 64)
-    await step_all(load, opened, 1, _WARM_UP_STEPS)
-
-    async def measured() -> int:
-        try:
-            return len(await step_all(load, opened, _WARM_UP_STEPS + 1, steps))
-        finally:
-            for socket in opened:
-                socket.close()
-
-    return measured
-
-
-async def _http_round(port: int, steps: int) -> Callable[[], Awaitable[int]]:
-    connections = [await Connection.to(port) for _ in range(HTTP_CONNECTIONS)]
-    await asyncio.gather(*[one.post("reset", {}) for one in connections])
-
-    async def play(one: Connection) -> None:
-        for _ in range(steps):
-            await one.post("step", STEP)
-
-    async def measured() -> int:
-        await asyncio.gather(*[play(one) for one in connections])
-        for one in connections:
-            one.close()
-        return len(connections) * steps
-
-    return measured
-
-
-async def _weigh_session(port: int, redis_url: str) -> float:
+def _weigh_session(port: int, redis_url: str) -> float:
     """Bytes of Redis' memory a session that has taken a step, its place in the pool included."""
 
-    async def make(share: int) -> None:
-        one = await Connection.to(port)
-        for _ in range(share):
-            one.session = uuid4().hex
-            await one.post("reset", {})
-            await one.post("step", STEP)
-        one.close()
+    async def work(session: seeding.Session, _: int) -> None:
+        await seeding.stepped(session)
 
     with Redis.from_url(redis_url) as redis:
-        before = _used(redis)
-        share = SESSIONS // HTTP_CONNECTIONS
-        await asyncio.gather(*[make(share) for _ in range(HTTP_CONNECTIONS)])
-        return (_used(redis) - before) / (share * HTTP_CONNECTIONS)
+        before = seeding.used_bytes(redis)
+        asyncio.run(seeding.side_by_side(port, SESSIONS, work))
+        return (seeding.used_bytes(redis) - before) / SESSIONS
 
 
-class Connection:
-    """A kept-alive HTTP connection that posts to one session at a time, in a few lines, so that it costs little."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.session = uuid4().hex
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def to(cls, port: int) -> Self:
-        """Connected to a loopback port."""
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
-
-    async def post(self, verb: str, body: object) -> None:
-        """Post and read the answer; raises WrongAnswer unless it is an observation."""
-        content = json.dumps(body)
-        head = f"POST /sessions/{self.session}/{verb} HTTP/1.1\r\nHost: pool\r\nContent-Type: application/json\r\n"
-        self._writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode())
-        answered = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
-        answer = await self._reader.readexactly(int(answered.partition("content-length:")[2].split("\r\n")[0]))
-        if b'"observation":' not in answer:
-            raise WrongAnswer(answer.decode(errors="replace"))
-
-    def close(self) -> None:
-        """Drop the connection."""
-        self._writer.close()
-
-
-def _used(redis: Redis) -> int:
-    info = redis.info("memory")
-    assert isinstance(info, dict)  # noqa: S101 - redis-py types it as awaitable too
-    return int(info["used_memory"])
-
-
-def _path() -> str:
-    return f"/sessions/{uuid4().hex}-{{socket}}/ws"
+def _whole(found: Opened | Played, expected: int) -> None:
+    done = found.count if isinstance(found, Opened) else found.steps
+    if done != expected:
+        message = f"{done} of {expected}: {'; '.join(found.errors.texts)}"
+        raise Unmeasured(message)
 
 
 def _plan(costs: Costs, sessions: int, steps_per_s: int) -> dict[str, float]:

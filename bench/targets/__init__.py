@@ -17,6 +17,10 @@ QUICK_WIDENING = 2.0
 """Limits of a quick run are this much wider: a few short rounds scatter."""
 
 
+class Unmeasured(Exception):
+    """Something went wrong that leaves nothing to judge; the text says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to measure. `folder` is empty, for logs and data, and gone after the run."""

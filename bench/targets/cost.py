@@ -1,0 +1,134 @@
+"""A, B, C and D: what a step costs, and how long one takes, beside the reference server under the same load.
+
+The reference is asked as its own client asks: an anonymous socket and stock frames, or `POST /step`. Over HTTP it makes
+an environment for every request and keeps none, so that its step is cheaper than one of an episode could be.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Self
+
+from bench.contestants import redis, reference
+from bench.rounds import COLUMNS, Contestant, take_turns
+from bench.targets import Check, Options, Result, Table, Target, ratio
+from metagame.cli import processes
+from metagame.load import Sockets
+
+SOCKETS = 64
+STEPS, QUICK_STEPS = 200, 100
+HTTP_STEPS, QUICK_HTTP_STEPS = 80, 40
+LONE_STEPS, QUICK_LONE_STEPS = 3_000, 1_000
+REFERENCE = "OpenEnv 0.10 reference, in memory"
+
+
+class Lineup:
+    """Starts servers, each once, and says which contestants they are; `with` stops them."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._started = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        self._started.close()
+
+    def reference(self, count: int = SOCKETS, *, http: bool = False) -> Contestant:
+        """The reference server."""
+        server = self._started.enter_context(reference(self._options))
+        sockets = Sockets(
+            addresses=(("127.0.0.1", server.port),),
+            count=count,
+            surface="stateless_http" if http else "websocket",
+            named=False,
+            request_ids=False,
+        )
+        return Contestant(REFERENCE, sockets, [server.process.pid])
+
+    def metagame(self, name: str, count: int = SOCKETS, *, appendfsync: str | None, http: bool = False) -> Contestant:
+        """One worker, on a Redis of its own or, without `appendfsync`, in memory; a request id on every step."""
+        folder = self._options.folder
+        store = self._started.enter_context(redis(folder, appendfsync=appendfsync)) if appendfsync else None
+        worker = self._started.enter_context(
+            processes.worker(f"worker-{len(list(folder.iterdir()))}", folder, store.url if store else None)
+        )
+        sockets = Sockets(addresses=(("127.0.0.1", worker.port),), count=count, surface="http" if http else "websocket")
+        return Contestant(name, sockets, [worker.process.pid], store.process.pid if store else None)
+
+
+def stock_frames(name: str, other: Contestant) -> Contestant:
+    """The same server, asked without request ids."""
+    sockets = Sockets(addresses=other.sockets.addresses, count=other.sockets.count, request_ids=False)
+    return Contestant(name, sockets, other.workers, other.redis)
+
+
+def stored(options: Options) -> Result:
+    """A: worker and Redis."""
+    with Lineup(options) as lineup:
+        theirs = lineup.reference()
+        judged = lineup.metagame("Redis, AOF everysec, request_id", appendfsync="everysec")
+        contestants = [
+            theirs,
+            judged,
+            stock_frames("Redis, AOF everysec, stock frames", judged),
+            lineup.metagame("Redis, AOF always, request_id", appendfsync="always"),
+        ]
+        take_turns(contestants, options, lambda _: QUICK_STEPS if options.quick else STEPS)
+    check = ratio(
+        "CPU per step, to the reference's", judged.all("total_us"), theirs.all("total_us"), limit=0.35, stretch=0.28
+    )
+    return _result(contestants, check, "total_us")
+
+
+def in_memory(options: Options) -> Result:
+    """B: the memory store."""
+    with Lineup(options) as lineup:
+        theirs, judged = lineup.reference(), lineup.metagame("in memory, request_id", appendfsync=None)
+        contestants = [theirs, judged, stock_frames("in memory, stock frames", judged)]
+        take_turns(contestants, options, lambda _: QUICK_STEPS if options.quick else STEPS)
+    check = ratio("CPU per step, to the reference's", judged.all("total_us"), theirs.all("total_us"), limit=0.20)
+    return _result(contestants, check, "total_us")
+
+
+def lone(options: Options) -> Result:
+    """C: one socket."""
+    with Lineup(options) as lineup:
+        theirs = lineup.reference(1)
+        judged = lineup.metagame("Redis, AOF everysec, request_id", 1, appendfsync="everysec")
+        contestants = [theirs, judged]
+        take_turns(contestants, options, lambda _: QUICK_LONE_STEPS if options.quick else LONE_STEPS)
+    check = ratio(
+        "p50 of a step, to the reference's", judged.all("p50_ms"), theirs.all("p50_ms"), limit=1.15, stretch=1.0
+    )
+    return _result(contestants, check, "p50_ms")
+
+
+def over_http(options: Options) -> Result:
+    """D: HTTP on kept-alive connections; two round trips to Redis, whose time is counted."""
+    with Lineup(options) as lineup:
+        theirs = lineup.reference(http=True)
+        judged = lineup.metagame("Redis, AOF everysec, /sessions/{id}/step", appendfsync="everysec", http=True)
+        contestants = [theirs, judged]
+        take_turns(contestants, options, lambda _: QUICK_HTTP_STEPS if options.quick else HTTP_STEPS)
+    check = ratio("CPU per step, to the reference's", judged.all("total_us"), theirs.all("total_us"), limit=0.6)
+    return _result(contestants, check, "total_us")
+
+
+def _result(contestants: list[Contestant], check: Check, figure: str) -> Result:
+    theirs = contestants[0].all(figure)
+    rows = tuple(
+        (one.name, (f"{ratio('', one.all(figure), theirs, limit=0).value:.2f}", *one.cells())) for one in contestants
+    )
+    return Result(
+        (check,), Table(("ratio", *COLUMNS), rows), figures={"contestants": [one.as_json() for one in contestants]}
+    )
+
+
+TARGETS = (
+    Target("A", f"A stored step, {SOCKETS} sockets", stored, seconds=60, quick=True),
+    Target("B", f"A step in memory, {SOCKETS} sockets", in_memory, seconds=40, quick=True),
+    Target("C", "A stored step by itself, one socket", lone, seconds=30, quick=True),
+    Target("D", f"A stored step over HTTP, {SOCKETS} kept-alive connections", over_http, seconds=60, quick=True),
+)
