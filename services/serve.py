@@ -11,7 +11,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from .settings import PREFIX, Settings, SettingsError
-from .surfaces.lingering import LingeringProtocol
+from .surfaces.protocol import SocketProtocol
 
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 15
@@ -29,7 +29,7 @@ def serve(settings: Settings, app: str) -> int:
         workers=settings.workers,
         loop="uvloop",
         http="httptools",
-        ws=LingeringProtocol,
+        ws=SocketProtocol,
         ws_max_size=settings.max_frame_bytes,
         # Dead peers are found by TCP keepalive: a trainer's blocked event loop answers no ping for minutes.
         ws_ping_interval=None,

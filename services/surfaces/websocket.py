@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 import structlog
 from starlette.requests import HTTPConnection
@@ -30,15 +28,11 @@ from metagame.wire.requests import (
 from ..attachment import Attachment
 from ..engine import Engine
 from ..lifecycle import Lifecycle
+from .channel import Channel, Frame, Message, Receive, Send, channel_of
 from .naming import named_session
-from .presence import hear_disconnects
 
 NORMAL = 1000
 DRAINING = 1012
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -53,16 +47,13 @@ class WebSocketSurface:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one socket from its handshake to its end."""
-        message = await receive()
-        if message["type"] != "websocket.connect":
-            return
-        socket = Socket(self._engine, receive, send, self._max_frame_bytes)
+        channel = channel_of(scope, receive, send)
         try:
-            if await socket.is_gone():
+            if await channel.is_gone():
                 return  # a worker that slept takes no session for a client that has left
-            await self._open(socket, scope)
+            await self._open(Socket(self._engine, channel, self._max_frame_bytes), scope)
         finally:
-            socket.forget()
+            channel.forget()
 
     async def _open(self, socket: Socket, scope: Message) -> None:
         if self._lifecycle.draining:
@@ -86,54 +77,41 @@ class WebSocketSurface:
 class Socket:
     """One open socket."""
 
-    def __init__(self, engine: Engine, receive: Receive, send: Send, max_frame_bytes: int) -> None:
+    def __init__(self, engine: Engine, channel: Channel, max_frame_bytes: int) -> None:
         self.anonymous = False
         self._engine = engine
-        self._receive = receive
-        self._send = send
+        self._channel = channel
         self._max_frame_bytes = max_frame_bytes
         self._busy = False
         self._close_code: int | None = None
         self._farewell: asyncio.Task[None] | None = None
-        self._first: asyncio.Future[Message] | None = None
-
-    async def is_gone(self) -> bool:
-        """Whether the client left while its handshake waited for this worker."""
-        self._first = asyncio.ensure_future(self._receive())
-        await hear_disconnects()
-        return self._first.done() and self._first.result()["type"] == "websocket.disconnect"
-
-    def forget(self) -> None:
-        """Wait for no frame any more."""
-        if self._first is not None:
-            self._first.cancel()
 
     async def refuse(self, error: MetaGameError | None, code: int) -> None:
         """Close a socket that cannot be opened, as OpenEnv does: accepted, told why, closed."""
-        await self._send({"type": "websocket.accept"})
+        await self._channel.accept()
         if error is not None:
-            await self._send({"type": "websocket.send", "text": error_frame(error)})
-        await self._send({"type": "websocket.close", "code": code})
+            await self._channel.send(error_frame(error).encode())
+        await self._channel.close(code)
 
     async def serve(self, attachment: Attachment) -> None:
         """Answer frames until the socket ends."""
         self.anonymous = attachment.anonymous
-        await self._send({"type": "websocket.accept"})
+        channel = self._channel
+        await channel.accept()
         while self._close_code is None:
-            message = await (self._first or self._receive())
-            self._first = None
-            if message["type"] == "websocket.disconnect" or self._farewell is not None:
+            frame = await channel.receive()
+            if frame is None or self._farewell is not None:
                 return  # a frame that crosses the farewell is not carried out
             self._busy = True
-            answer = await self._answer(message, attachment)
+            answer = await self._answer(frame, attachment)
             if answer is None:
                 # Left before the socket closes: who sees it closed finds the session ended and its place free.
                 await self._engine.leave(attachment, closed=True)
                 self._close_code = NORMAL
                 break
-            await self._send({"type": "websocket.send", "text": answer})
+            await channel.send(answer.encode())
             self._busy = False
-        await self._send({"type": "websocket.close", "code": self._close_code})
+        await channel.close(self._close_code)
 
     def lost(self, error: MetaGameError) -> None:
         """Tell an idle socket that its session is no longer its own; a busy one finds out by itself."""
@@ -154,16 +132,16 @@ class Socket:
     async def _say_farewell(self, code: int, frame: str | None) -> None:
         with contextlib.suppress(OSError):  # the client may be gone first
             if frame is not None:
-                await self._send({"type": "websocket.send", "text": frame})
-            await self._send({"type": "websocket.close", "code": code})
+                await self._channel.send(frame.encode())
+            await self._channel.close(code)
 
-    async def _answer(self, message: Message, attachment: Attachment) -> str | None:
+    async def _answer(self, frame: Frame, attachment: Attachment) -> str | None:
         """The answer to one frame; None to a `close` frame."""
         request_id = None
         try:
-            frame = parse_frame(self._text(message))
-            request_id = frame_request_id(frame)
-            request = decode_frame(frame)
+            fields = parse_frame(self._text(frame))
+            request_id = frame_request_id(fields)
+            request = decode_frame(fields)
             return None if isinstance(request, CloseRequest) else await self._ask(request, attachment)
         except MetaGameError as error:
             elsewhere = DRAINING if isinstance(error, NewerRecord) else None
@@ -181,12 +159,11 @@ class Socket:
         state = await self._engine.state(attachment.session_id, attachment)
         return state_frame(state, request.request_id)
 
-    def _text(self, message: Message) -> str:
-        text: str | None = message.get("text")
-        if text is None:
+    def _text(self, frame: Frame) -> str:
+        if isinstance(frame, bytes):
             why = "Invalid JSON: a frame is a text frame, and this one is binary"
             raise InvalidJson(why)
-        if 4 * len(text) > self._max_frame_bytes < len(text.encode()):
+        if 4 * len(frame) > self._max_frame_bytes < len(frame.encode()):
             why = f"A frame may have up to {self._max_frame_bytes} bytes."
             raise TooLarge(why, limit_bytes=self._max_frame_bytes)
-        return text
+        return frame

@@ -9,15 +9,19 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
 from metagame.games import Game
 from services.app import create_app
 from services.settings import Settings
+from services.surfaces.protocol import SocketProtocol
 
 START_S = 20.0
+
+Channel = Literal["direct", "asgi"]
+"""How sockets reach the surface: as under our own server, or as under any other."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Pool:
 
 
 @contextmanager
-def running_app(game: Game | None = None, **settings: Any) -> Iterator[str]:
+def running_app(game: Game | None = None, *, channel: Channel = "direct", **settings: Any) -> Iterator[str]:
     """One worker's URL; stopped with the block."""
     app = create_app(Settings(**settings), game)
     # asyncio turns Nagle's algorithm off only where the protocol is spelled out: 40 ms an answer otherwise.
@@ -41,7 +45,7 @@ def running_app(game: Game | None = None, **settings: Any) -> Iterator[str]:
     config = uvicorn.Config(
         app,
         http="httptools",
-        ws="websockets-sansio",
+        ws=SocketProtocol if channel == "direct" else "websockets-sansio",
         ws_ping_interval=None,
         lifespan="on",
         log_config=None,
@@ -65,7 +69,9 @@ def running_app(game: Game | None = None, **settings: Any) -> Iterator[str]:
 
 
 @contextmanager
-def running_pool(workers: int, game: Game | None = None, **settings: Any) -> Iterator[Pool]:
+def running_pool(
+    workers: int, game: Game | None = None, *, channel: Channel = "direct", **settings: Any
+) -> Iterator[Pool]:
     """Some workers with the same settings; more than one need a `redis_url`."""
     with ExitStack() as stack:
-        yield Pool(tuple(stack.enter_context(running_app(game, **settings)) for _ in range(workers)))
+        yield Pool(tuple(stack.enter_context(running_app(game, channel=channel, **settings)) for _ in range(workers)))

@@ -29,11 +29,16 @@ named = pytest.mark.parametrize("naming", ["path", "query", "header"])
 Open = Callable[..., Awaitable[ClientConnection]]
 
 
-@pytest.fixture(scope="module", params=["memory", "redis"])
+@pytest.fixture(
+    scope="module",
+    params=[("memory", "direct"), ("memory", "asgi"), ("redis", "direct")],
+    ids="-".join,
+)
 def pool(request: pytest.FixtureRequest, redis: RedisServer) -> Iterator[Pool]:
-    memory = request.param == "memory"
+    store, channel = request.param
+    memory = store == "memory"
     url = None if memory else f"{redis.url}/4"
-    with running_pool(1 if memory else 2, redis_url=url, session_ttl_s=TTL_S) as running:
+    with running_pool(1 if memory else 2, channel=channel, redis_url=url, session_ttl_s=TTL_S) as running:
         yield running
 
 

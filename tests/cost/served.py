@@ -19,7 +19,7 @@ import uvloop
 from services.app import create_app, open_store
 from services.serve import keep_alive
 from services.settings import Settings
-from services.surfaces.lingering import LingeringProtocol
+from services.surfaces.protocol import SocketProtocol
 
 PATIENCE_S = 20.0
 
@@ -35,7 +35,7 @@ class Worker:
             uvicorn.Config(
                 "unused",
                 http="httptools",
-                ws=LingeringProtocol,
+                ws=SocketProtocol,
                 ws_max_size=settings.max_frame_bytes,
                 ws_ping_interval=None,
                 ws_per_message_deflate=False,

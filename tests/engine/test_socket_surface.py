@@ -9,7 +9,8 @@ import pytest
 from metagame.errors import SessionLost
 from services.engine import Engine
 from services.lifecycle import Lifecycle
-from services.surfaces.websocket import Message, WebSocketSurface
+from services.surfaces.channel import Message
+from services.surfaces.websocket import WebSocketSurface
 from tests.engine.conftest import EngineOf
 from tests.engine.scripted import REFUSED, ScriptedStore
 

@@ -1,0 +1,187 @@
+"""A socket's frames, in and out: what the socket surface knows of the server that it runs under.
+
+Under our own server (protocol.py) frames come and go without ASGI's messages, queue and middleware,
+which cost as much as a step itself; the server offers that in the scope. Under any other server, and in
+tests of the surface alone, the same is done over ASGI's two calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from typing import Any, Protocol
+
+from .presence import hear_disconnects
+
+EXTENSION = "metagame.channel"
+"""In the scope's extensions: `open`, a call that gives the socket's channel, in the place of ASGI's `receive`."""
+WAITING = 1
+"""Frames that may wait for their answers before no more are read: what a client sends ahead stays with it."""
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Frame = str | bytes
+"""The text of a text frame; a binary frame's bytes."""
+
+
+class Channel(Protocol):
+    """One socket; `accept` it before anything is sent, and `close` it once or never."""
+
+    async def is_gone(self) -> bool:
+        """Whether the client left while its handshake waited for this worker; asked before anything else."""
+
+    def accept(self) -> Coroutine[Any, Any, None]:
+        """Answer the handshake."""
+
+    async def receive(self) -> Frame | None:
+        """The next frame; None once the socket is closed, from whichever side."""
+
+    def send(self, text: bytes) -> Coroutine[Any, Any, None]:
+        """Send a text frame, waiting while the client reads too slowly; raises OSError where it has left."""
+
+    def close(self, code: int) -> Coroutine[Any, Any, None]:
+        """Begin the closing handshake."""
+
+    def forget(self) -> None:
+        """Wait for no frame any more."""
+
+
+def channel_of(scope: Message, receive: Receive, send: Send) -> Channel:
+    """The channel of a socket of which nothing was received yet."""
+    offer = (scope.get("extensions") or {}).get(EXTENSION)
+    if offer is None:
+        return AsgiChannel(receive, send)
+    channel: DirectChannel = offer["open"]()
+    return channel
+
+
+class AsgiChannel:
+    """A channel over ASGI's messages."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._first: asyncio.Future[Message] | None = None
+
+    async def is_gone(self) -> bool:
+        """See Channel."""
+        connect = await self._receive()
+        assert connect["type"] == "websocket.connect"  # noqa: S101 - the first message of every socket
+        self._first = asyncio.ensure_future(self._receive())
+        await hear_disconnects()
+        return self._first.done() and self._first.result()["type"] == "websocket.disconnect"
+
+    async def accept(self) -> None:
+        """See Channel."""
+        await self._send({"type": "websocket.accept"})
+
+    async def receive(self) -> Frame | None:
+        """See Channel."""
+        message = await (self._first or self._receive())
+        self._first = None
+        return None if message["type"] == "websocket.disconnect" else frame_of(message)
+
+    async def send(self, text: bytes) -> None:
+        """See Channel."""
+        await self._send({"type": "websocket.send", "text": text.decode()})
+
+    async def close(self, code: int) -> None:
+        """See Channel."""
+        await self._send({"type": "websocket.close", "code": code})
+
+    def forget(self) -> None:
+        """See Channel."""
+        if self._first is not None:
+            self._first.cancel()
+
+
+class Wire(Protocol):
+    """A server's end of one socket, as a direct channel uses it."""
+
+    async def send(self, message: Any) -> None:
+        """ASGI's `send`, for what is rare."""
+
+    async def send_text(self, text: bytes) -> None:
+        """See Channel.send."""
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+
+class DirectChannel:
+    """A channel that a server fills where it would fill its queue of ASGI messages."""
+
+    __slots__ = ("_ended", "_loop", "_receiver", "_waiting", "_wire")
+
+    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop) -> None:
+        self._wire = wire
+        self._loop = loop
+        self._waiting: deque[Frame] = deque()
+        self._receiver: asyncio.Future[Frame | None] | None = None
+        self._ended = False
+
+    @property
+    def crowded(self) -> bool:
+        """Whether as many frames wait as may."""
+        return len(self._waiting) > WAITING
+
+    def put_nowait(self, message: Mapping[str, Any]) -> None:
+        """Take a message as the server's queue would; all but frames and the end are nothing here."""
+        if message["type"] == "websocket.disconnect":
+            self._ended = True
+            if self._receiver is not None and not self._receiver.done():
+                self._receiver.set_result(None)
+        elif message["type"] == "websocket.receive":
+            self.take(frame_of(message))
+
+    def take(self, frame: Frame) -> None:
+        """Take a frame that has come."""
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(frame)
+            return
+        self._waiting.append(frame)
+        if self.crowded:
+            self._wire.pause()
+
+    async def is_gone(self) -> bool:
+        """See Channel."""
+        await hear_disconnects()
+        return self._ended
+
+    def accept(self) -> Coroutine[Any, Any, None]:
+        """See Channel."""
+        return self._wire.send({"type": "websocket.accept"})
+
+    async def receive(self) -> Frame | None:
+        """See Channel."""
+        if self._waiting:
+            frame = self._waiting.popleft()
+            if not self._waiting:
+                self._wire.resume()
+            return frame
+        if self._ended:
+            return None
+        self._receiver = self._loop.create_future()
+        return await self._receiver
+
+    def send(self, text: bytes) -> Coroutine[Any, Any, None]:
+        """See Channel."""
+        return self._wire.send_text(text)
+
+    def close(self, code: int) -> Coroutine[Any, Any, None]:
+        """See Channel."""
+        return self._wire.send({"type": "websocket.close", "code": code})
+
+    def forget(self) -> None:
+        """See Channel."""
+
+
+def frame_of(message: Mapping[str, Any]) -> Frame:
+    """The frame in a `websocket.receive`."""
+    text: str | None = message.get("text")
+    return message.get("bytes") or b"" if text is None else text
