@@ -106,6 +106,9 @@ class Wire(Protocol):
     async def send_text(self, text: bytes) -> None:
         """See Channel.send."""
 
+    async def send_close(self, code: int) -> None:
+        """See Channel.close."""
+
     def pause(self) -> None:
         """Read no more until `resume`."""
 
@@ -175,7 +178,7 @@ class DirectChannel:
 
     def close(self, code: int) -> Coroutine[Any, Any, None]:
         """See Channel."""
-        return self._wire.send({"type": "websocket.close", "code": code})
+        return self._wire.send_close(code)
 
     def forget(self) -> None:
         """See Channel."""

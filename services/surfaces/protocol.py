@@ -76,6 +76,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._channel: DirectChannel | None = None
         self._short_way: DirectChannel | None = None
         """The channel while the library's parser is between two messages."""
+        self._refused = False
 
     def handle_connect(self, event: Request) -> None:
         """Begin the handshake, with the channel among the scope's extensions."""
@@ -90,9 +91,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             if text is not None:
                 self._short_way.take(text)
                 return
-        if self.conn.parser_exc is None or not self.close_sent:
+        if not self._refused:
             super().data_received(data)
-            self._short_way = self._channel if self._is_between_messages() else None
+            self._choose_way()
+
+    def handle_ping(self) -> None:
+        """Answer a ping, unless what came before it in the same read was refused."""
+        if not self._refused:
+            super().handle_ping()
 
     def send_receive_event_to_app(self) -> None:
         """Hand on a message that came the long way; uvicorn pauses reading behind each, a channel when it must."""
@@ -108,6 +114,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         self.transport.write(text_frame(text))
 
+    async def send_close(self, code: int) -> None:
+        """Begin the closing handshake, unless a refusal has."""
+        if not self.close_sent:
+            await self.send({"type": "websocket.close", "code": code})
+
     def pause(self) -> None:
         """Read no more until `resume`."""
         if not self.read_paused:
@@ -122,7 +133,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         """Send the close frame and the end of our side; close when the client does, or in a while."""
-        assert self.conn.close_sent is not None  # noqa: S101 - the parser sent it where it failed
+        assert self.conn.close_sent is not None  # noqa: S101 - it was sent where the data was found wrong
+        self._refused = True
         code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
@@ -139,11 +151,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         while not arrived.empty():
             self._channel.put_nowait(arrived.get_nowait())
         self.queue = self._channel  # type: ignore[assignment]  # uvicorn only puts into it, but in `receive`
+        self._choose_way()
         return self._channel
 
-    def _is_between_messages(self) -> bool:
-        """Whether the library has used up all that it was given, and no message is half received."""
+    def _choose_way(self) -> None:
+        """Leave the short way open only if the library has used up all it was given and no message is half received."""
         waits: Any = self.conn.parser
         while waits.gi_yieldfrom is not None:
             waits = waits.gi_yieldfrom
-        return waits.gi_code is _AWAITS_A_FRAME and self.conn.current_size is None
+        between = waits.gi_code is _AWAITS_A_FRAME and self.conn.current_size is None
+        self._short_way = self._channel if between else None
