@@ -6,8 +6,9 @@ import importlib
 import importlib.util
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -81,13 +82,79 @@ def demo(
         raise typer.Exit(USAGE)
     from metagame.cli import demo as running  # noqa: PLC0415 - `serve` and `--help` need none of it
 
-    # A SIGTERM ends the demo just as Ctrl-C does: through every `finally`, so that no child stays. In the
-    # background of a script Ctrl-C's signal is ignored from the start, so its handler is set as well.
+    plan = running.Plan(episodes, steps, as_json)
+    _run(lambda: running.crash_demo(plan) if crash else running.demo(plan, url))
+
+
+@app.command()
+def bench(  # noqa: PLR0913 - each is an option
+    *,
+    url: Annotated[str, typer.Argument(help="The server's address, such as http://localhost:8000.", metavar="URL")],
+    sockets: Annotated[int, typer.Option(min=1, help="Sockets, each with a session of its own.")] = 64,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of each socket.", show_default=False)] = None,
+    duration_s: Annotated[
+        float | None, typer.Option(min=0.1, help="Step for so long; default 10, without --steps.", show_default=False)
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Open loop: steps a second of all sockets together.", show_default=False),
+    ] = None,
+    think_time: Annotated[
+        float, typer.Option(min=0, help="Closed loop: seconds between answer and next step, random, on average.")
+    ] = 0.0,
+    http: Annotated[bool, typer.Option("--http", help="Kept-alive HTTP connections instead of WebSockets.")] = False,
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="Sockets on /ws, whose sessions have no name.")
+    ] = False,
+    request_ids: Annotated[
+        bool | None,
+        typer.Option("--request-ids/--stock", help="A request id on each step; default: where the server knows them."),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(help="Sent with every handshake or request; may be repeated.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Load processes.")] = 1,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Address to connect from, for more than 28,000 sockets; may be repeated.")
+    ] = None,
+    pid: Annotated[
+        list[int] | None, typer.Option(help="Process here whose CPU time and memory to read; may be repeated.")
+    ] = None,
+    timeout_s: Annotated[
+        float, typer.Option(min=0.1, help="How long a socket may take to open, and an answer.")
+    ] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Measure a server, Metagame or another of OpenEnv's echo: steps/s, latencies, its CPU time and memory."""
+    from metagame.cli import bench as running  # noqa: PLC0415 - `serve` and `--help` need none of it
+    from metagame.cli.measured import Plan  # noqa: PLC0415 - as above
+
+    plan = Plan(
+        sockets=sockets,
+        processes=processes,
+        steps=steps,
+        duration_s=duration_s,
+        rate_per_s=rate,
+        think_s=think_time,
+        http=http,
+        anonymous=anonymous,
+        request_ids=request_ids,
+        headers=tuple(header or ()),
+        sources=tuple(source or ()),
+        pids=tuple(pid or ()),
+        timeout_s=timeout_s,
+        as_json=as_json,
+    )
+    _run(lambda: running.bench(plan, url))
+
+
+def _run(work: Callable[[], int]) -> NoReturn:
+    """Exit with what this returns; a signal ends it through every `finally`, so that no child stays."""
+    # In the background of a script Ctrl-C's signal is ignored from the start, so its handler is set as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    plan = running.Plan(episodes, steps, as_json)
     try:
-        code = running.crash_demo(plan) if crash else running.demo(plan, url)
+        code = work()
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing is left running.", err=True)
         code = _INTERRUPTED

@@ -8,7 +8,9 @@ says how many samples follow as doubles. It ends when its input does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import resource
 import sys
 from array import array
 from typing import Any
@@ -68,5 +70,13 @@ def _say(fields: dict[str, Any], samples: array[float]) -> None:
     sys.stdout.buffer.flush()
 
 
+def _allow_files() -> None:
+    """As many open files as may be: many systems give fewer at first."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # macOS says unlimited, and refuses it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 if __name__ == "__main__":
+    _allow_files()
     uvloop.run(serve())

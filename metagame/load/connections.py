@@ -25,8 +25,8 @@ class Connection(asyncio.Protocol):
     `on_answer` gets the answer's bytes; `on_lost` is called once, unless `drop` was.
     """
 
-    def __init__(self, host: str) -> None:
-        self.host = host
+    def __init__(self, host: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self._head = "".join(f"{name}: {value}\r\n" for name, value in (("Host", host), *headers))
         self.transport: asyncio.Transport
         self.on_answer: Callable[[bytes], None] = _ignore
         self.on_lost: Callable[[str], None] = _ignore
@@ -57,8 +57,8 @@ class Connection(asyncio.Protocol):
 class WebSocket(Connection):
     """A WebSocket: `upgrade` first, whose answer is the first one handed over; from then on each is a message."""
 
-    def __init__(self, host: str) -> None:
-        super().__init__(host)
+    def __init__(self, host: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(host, headers)
         self._upgraded = False
         self._pieces = b""
 
@@ -66,7 +66,7 @@ class WebSocket(Connection):
         """Ask to become a WebSocket. Refused, the connection is lost, and the answer is the reason."""
         key = base64.b64encode(os.urandom(16)).decode()
         request = (
-            f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET {path} HTTP/1.1\r\n{self._head}Upgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         self.transport.write(request.encode())
@@ -153,7 +153,7 @@ class Http(Connection):
 
     def encode(self, method: str, path: str, body: bytes) -> bytes:
         """The bytes of a request as they are sent."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
+        head = f"{method} {path} HTTP/1.1\r\n{self._head}Content-Type: application/json\r\n"
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     def data_received(self, data: bytes) -> None:

@@ -117,7 +117,7 @@ async def connect(sockets: Sockets, host: str, port: int) -> Connection:
     name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     tls = _tls() if sockets.tls else None
     if not sockets.sources:
-        _, connection = await loop.create_connection(lambda: kind(name), host, port, ssl=tls)
+        _, connection = await loop.create_connection(lambda: kind(name, sockets.headers), host, port, ssl=tls)
         return connection
     raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
@@ -127,7 +127,7 @@ async def connect(sockets: Sockets, host: str, port: int) -> Connection:
         raw.bind((sockets.sources[0], 0))
         await loop.sock_connect(raw, (host, port))
         _, connection = await loop.create_connection(
-            lambda: kind(name), sock=raw, ssl=tls, server_hostname=host if tls else None
+            lambda: kind(name, sockets.headers), sock=raw, ssl=tls, server_hostname=host if tls else None
         )
     except BaseException:
         raw.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any, Self
 
 KEPT_TEXTS = 5
 _TEXT_LENGTH = 300
+_NUMBERS = re.compile(r"[0-9a-f]{8,}|\d+")
+"""Ids and step numbers: texts that differ in nothing else are one."""
 
 
 @dataclass(slots=True)
@@ -30,7 +33,8 @@ class Errors:
             self._keep(text)
 
     def _keep(self, text: str) -> None:
-        if len(self.texts) < KEPT_TEXTS and text not in self.texts:
+        alike = _NUMBERS.sub("#", text)
+        if len(self.texts) < KEPT_TEXTS and all(_NUMBERS.sub("#", kept) != alike for kept in self.texts):
             self.texts.append(text)
 
 

@@ -30,6 +30,8 @@ class Sockets:
     named: bool = True
     prefix: str = ""
     tls: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent with every handshake or request."""
     request_ids: bool = True
     message: str = MESSAGE
     at_once: int = 64
@@ -82,6 +84,7 @@ class Sockets:
         """From the pipe."""
         fields = json.loads(text)
         fields["addresses"] = tuple((host, port) for host, port in fields["addresses"])
+        fields["headers"] = tuple((name, value) for name, value in fields["headers"])
         fields["sources"] = tuple(fields["sources"])
         return cls(**fields)
 
