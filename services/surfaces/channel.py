@@ -29,6 +29,9 @@ Frame = str | bytes
 class Channel(Protocol):
     """One socket; `accept` it before anything is sent, and `close` it once or never."""
 
+    async def serve(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have the work, which makes all other calls, done until its end, maybe after this returns."""
+
     async def is_gone(self) -> bool:
         """Whether the client left while its handshake waited for this worker; asked before anything else."""
 
@@ -43,9 +46,6 @@ class Channel(Protocol):
 
     def close(self, code: int) -> Coroutine[Any, Any, None]:
         """Begin the closing handshake."""
-
-    def forget(self) -> None:
-        """Wait for no frame any more."""
 
 
 def channel_of(scope: Message, receive: Receive, send: Send) -> Channel:
@@ -64,6 +64,14 @@ class AsgiChannel:
         self._receive = receive
         self._send = send
         self._first: asyncio.Future[Message] | None = None
+
+    async def serve(self, work: Coroutine[Any, Any, None]) -> None:
+        """See Channel; here the work is done when this returns."""
+        try:
+            await work
+        finally:
+            if self._first is not None:
+                self._first.cancel()
 
     async def is_gone(self) -> bool:
         """See Channel."""
@@ -91,14 +99,12 @@ class AsgiChannel:
         """See Channel."""
         await self._send({"type": "websocket.close", "code": code})
 
-    def forget(self) -> None:
-        """See Channel."""
-        if self._first is not None:
-            self._first.cancel()
-
 
 class Wire(Protocol):
     """A server's end of one socket, as a direct channel uses it."""
+
+    def serve(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work when the app has returned, as if it were the app's."""
 
     async def send(self, message: Any) -> None:
         """ASGI's `send`, for what is rare."""
@@ -151,6 +157,10 @@ class DirectChannel:
         if self.crowded:
             self._wire.pause()
 
+    async def serve(self, work: Coroutine[Any, Any, None]) -> None:
+        """See Channel; the work is done without all that stands between a server and its app."""
+        self._wire.serve(work)
+
     async def is_gone(self) -> bool:
         """See Channel."""
         await hear_disconnects()
@@ -179,9 +189,6 @@ class DirectChannel:
     def close(self, code: int) -> Coroutine[Any, Any, None]:
         """See Channel."""
         return self._wire.send_close(code)
-
-    def forget(self) -> None:
-        """See Channel."""
 
 
 def frame_of(message: Mapping[str, Any]) -> Frame:

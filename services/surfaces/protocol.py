@@ -13,6 +13,7 @@ close frame: the client sees a lost connection, not 1009, and sends the same fra
 from __future__ import annotations
 
 import struct
+from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any
 
@@ -73,6 +74,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._asgi_app, self.app = self.app, self._app_and_work
+        self._work: Coroutine[Any, Any, None] | None = None
         self._channel: DirectChannel | None = None
         self._short_way: DirectChannel | None = None
         """The channel while the library's parser is between two messages."""
@@ -105,6 +108,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
         if self._channel is not None and not self._channel.crowded:
             self.resume()
+
+    def serve(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work when the app has returned, as if it were the app's."""
+        self._work = work
 
     async def send_text(self, text: bytes) -> None:
         """Send a text frame; raises ClientDisconnected, an OSError, once the socket is closing or gone."""
@@ -144,6 +151,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         # With this timer set, the end of the application does not close the connection either.
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
         self.resume()
+
+    async def _app_and_work(self, scope: Any, receive: Any, send: Any) -> None:
+        """The app, and what it left to be done: a socket lives long, and needs none of the middleware any more."""
+        self.app = self._asgi_app
+        await self._asgi_app(scope, receive, send)
+        if self._work is not None:
+            del scope, receive, send
+            await self._work
 
     def _open_channel(self) -> DirectChannel:
         """Have frames go to a channel from now on, no longer to ASGI's `receive`."""

@@ -13,7 +13,7 @@ import structlog
 from starlette.requests import HTTPConnection
 
 from metagame.core.codec import NewerRecord
-from metagame.errors import InvalidJson, MetaGameError, TooLarge, outward
+from metagame.errors import InvalidJson, InvalidSessionId, MetaGameError, TooLarge, outward
 from metagame.wire.answers import error_frame, observation_frame, state_frame
 from metagame.wire.requests import (
     CloseRequest,
@@ -49,18 +49,22 @@ class WebSocketSurface:
         """Serve one socket from its handshake to its end."""
         channel = channel_of(scope, receive, send)
         try:
-            if await channel.is_gone():
-                return  # a worker that slept takes no session for a client that has left
-            await self._open(Socket(self._engine, channel, self._max_frame_bytes), scope)
-        finally:
-            channel.forget()
+            session_id, wrong = named_session(HTTPConnection(scope)), None
+        except InvalidSessionId as error:
+            session_id, wrong = None, error
+        await channel.serve(self._serve(channel, session_id, wrong))
 
-    async def _open(self, socket: Socket, scope: Message) -> None:
+    async def _serve(self, channel: Channel, session_id: str | None, wrong: InvalidSessionId | None) -> None:
+        if await channel.is_gone():
+            return  # a worker that slept takes no session for a client that has left
+        socket = Socket(self._engine, channel, self._max_frame_bytes)
         if self._lifecycle.draining:
             await socket.refuse(None, DRAINING)
             return
+        if wrong is not None:
+            await socket.refuse(wrong, NORMAL)
+            return
         try:
-            session_id = named_session(HTTPConnection(scope))
             # Attached before the handshake is answered: who sees the socket open has the session.
             attachment = await self._engine.open(session_id, socket.lost)
         except MetaGameError as error:

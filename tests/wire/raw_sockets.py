@@ -118,7 +118,10 @@ class Socket:
         await turns()
 
     async def _app(self, scope: Message, receive: Receive, send: Send) -> None:
-        self.channel = channel = channel_of(scope, receive, send)
+        self.channel = channel_of(scope, receive, send)
+        await self.channel.serve(self._send_back(self.channel))
+
+    async def _send_back(self, channel: Channel) -> None:
         try:
             assert not await channel.is_gone()
             await channel.accept()
@@ -129,8 +132,6 @@ class Socket:
         except OSError as error:
             self.error = error
             raise
-        finally:
-            channel.forget()
 
 
 async def turns() -> None:
