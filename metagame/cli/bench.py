@@ -143,9 +143,10 @@ def _is_metagame(address: Address, headers: tuple[tuple[str, str], ...]) -> bool
     finally:
         connection.close()
     try:
-        return answer.status == http.client.NOT_FOUND and "code" in json.loads(body)
-    except (ValueError, TypeError):
+        said = json.loads(body)
+    except ValueError:
         return False
+    return isinstance(said, dict) and "code" in said
 
 
 def _sockets(plan: Plan, address: Address, headers: tuple[tuple[str, str], ...], *, metagame: bool) -> Sockets:
