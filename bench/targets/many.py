@@ -228,9 +228,7 @@ def _workers(folder: Path, count: int) -> Iterator[Servers]:
 @contextmanager
 def _references(options: Options, folder: Path) -> Iterator[Servers]:
     with ExitStack() as started:
-        yield from _running(
-            [started.enter_context(reference(options, folder)) for _ in range(SERVERS)]
-        )
+        yield from _running([started.enter_context(reference(options, folder)) for _ in range(SERVERS)])
 
 
 def _running(servers: list[processes.Child], redis: Redis | None = None) -> Iterator[Servers]:
