@@ -9,10 +9,13 @@ commands mean.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Iterable
 from functools import cached_property, partial
 from typing import Any
+
+from redis.exceptions import RedisError
 
 from .base import StoreUnavailable
 from .contact import Contact
@@ -179,14 +182,20 @@ class Batcher:
             async with asyncio.timeout_at(until):
                 connection = await queue.lane.take()
         except Exception as error:  # noqa: BLE001 - whatever broke, no caller may hang
-            queue.opening = None
-            self._give_up(queue, f"no connection: {error}")
+            self._refrain(queue, error)
             return
         try:
             await self._tend(queue, connection)
+        except Exception as error:  # noqa: BLE001 - likewise, should redis-py not be made as we know it
+            self._refrain(queue, error)
         finally:
-            await connection.disconnect()
+            with contextlib.suppress(RedisError):
+                await connection.disconnect()
             await queue.lane.give(connection)
+
+    def _refrain(self, queue: _Queue, error: Exception) -> None:
+        queue.opening = None
+        self._give_up(queue, f"no connection: {error}")
 
     async def _tend(self, queue: _Queue, connection: Connection) -> None:
         """A line over the connection, from its first batch to its end."""
@@ -208,6 +217,8 @@ class Batcher:
             queue.line = line
             self._flush(queue)
         await ended.wait()
+        if queue.line is line:
+            queue.line = None
 
     def _settle(self, queue: _Queue, line: Line, report: Report) -> None:
         """What a batch's fate means for its server, and for the requests sent on to another one."""

@@ -118,6 +118,22 @@ async def test_the_same_request_id_with_another_command_conflicts(store: Session
     assert (conflict.word, body_of(conflict)) == (Word.CONFLICT, b"body 1")
 
 
+async def test_a_request_is_known_by_its_id_where_an_id_stands_and_nowhere_else(store: SessionStore) -> None:
+    """Its bytes may happen to stand in a digest, across two entries, or in the body, before or after its own."""
+    await grown(store)
+    wanted = b"12345678"
+    own, ids = wanted + b"a digest" + b"0004", [b"345678--", b"other id", b"the last"]
+    tails = [b"a digest" + b"0001", wanted + b"0012", b"a digest" + b"0003"]
+    before = [name + tail for name, tail in zip(ids, tails, strict=True)]
+    after = [bytes(reversed(name)) + tail for name, tail in zip(ids, tails, strict=True)]
+    for count, remembered in enumerate([*before, own, *after], 1):
+        commit = Commit(remembered, generation(count - 1), generation(count), wanted * 3)
+        assert (await store.commit("s", commit)).word is Word.COMMITTED
+    assert (await store.commit("s", Commit(own, generation(3), generation(4), b"x"))).word is Word.REPLAYED
+    other = Commit(wanted + b"digest 2" + b"0004", generation(3), generation(4), b"x")
+    assert (await store.commit("s", other)).word is Word.CONFLICT
+
+
 async def test_eight_requests_are_remembered_and_the_ninth_is_forgotten(store: SessionStore) -> None:
     await grown(store, 9)
     record = await store.load("s")
