@@ -69,12 +69,12 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
         lifespan=lifespan,
         redoc_url=None,  # its page fetches a logo from elsewhere
     )
-    if settings.root_path is not None:
-        app.add_middleware(RootPath, root_path=settings.root_path)
     problems.install(app)
     OpsSurface(engine, lifecycle).install(app)
     HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes).install(app)
     socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
+    if settings.root_path is not None:
+        app.add_middleware(RootPath, root_path=settings.root_path)
     app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
     return app
 

@@ -35,6 +35,7 @@ from . import describe
 from .naming import derived_session, session_headers, session_of, tell
 from .presence import check_present
 from .problems import JSON
+from .shortcut import Shortcut
 
 IDEMPOTENCY_KEY = "idempotency-key"
 MAX_PAGE = 1000
@@ -53,6 +54,10 @@ class HttpSurface:
     def install(self, app: FastAPI) -> None:
         """Add the routes."""
         game = self._engine.game
+        app.add_middleware(
+            Shortcut,
+            handlers={("POST", "reset"): self.reset, ("POST", "step"): self.step, ("GET", "state"): self.state},
+        )
         root = APIRouter(tags=["environment"])
         by_path = APIRouter(prefix="/sessions/{session_id}", tags=["sessions"])
         for router, named in ((root, describe.BY_HEADER), (by_path, describe.BY_PATH)):
