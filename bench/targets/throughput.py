@@ -17,7 +17,7 @@ from metagame.load import Sockets
 COUNTS = (1, 64, 1_024)
 FLAT_FROM = 64
 FLAT_LIMIT = 1.25
-STEPS, QUICK_STEPS = 16_000, 6_000
+STEPS, QUICK_STEPS = 32_000, 10_000
 """Of all sockets of a round together; a lone one takes a quarter."""
 WORKERS = (1, 2)
 SOCKETS = 64
@@ -68,8 +68,8 @@ def _result(by_count: list[Contestant], through: list[Contestant]) -> Result:
     highest = [max(of_one) for of_one in zip(*flat, strict=True)]
     lowest = [min(of_one) for of_one in zip(*flat, strict=True)]
     check = ratio(f"CPU per step, dearest to cheapest from {FLAT_FROM} sockets up", highest, lowest, limit=FLAT_LIMIT)
-    rows = [(f"{one.name}, {one.sockets.count:,} sockets", one.cells()) for one in by_count]
-    rows += [(f"{one.name}, {one.sockets.count} sockets, pinned", one.cells()) for one in through]
+    rows = [(f"{one.name}, sockets: {one.sockets.count:,}", one.cells()) for one in by_count]
+    rows += [(f"{one.name}, sockets: {one.sockets.count}, pinned", one.cells()) for one in through]
     more = ratio("", through[1].all("steps_per_s"), through[0].all("steps_per_s"), limit=0).value
     return Result(
         (check,),
