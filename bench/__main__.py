@@ -131,7 +131,7 @@ def reference_python(named: Path | None) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="letters, such as A B E2; default: all")
-    parser.add_argument("--quick", action="store_true", help="A to D and H in about a minute, with wider limits")
+    parser.add_argument("--quick", action="store_true", help="A to D and H in a minute or so, with wider limits")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, or {QUICK_ROUNDS} if quick")
     parser.add_argument("--json", metavar="FILE", help="write everything measured there; - is standard output")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw SVGs there")

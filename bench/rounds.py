@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from bench.contestants import pinned
 from bench.targets import Options, Unmeasured
 from metagame.load import Fleet, Play, Sockets
 from metagame.load.latencies import percentiles
@@ -44,12 +46,14 @@ class Contestant:
     sockets: Sockets
     workers: Sequence[int]
     redis: int | None = None
-    processes: int = 1
+    pin: bool = False
+    """Each worker on a core of its own while it is measured."""
     samples: list[Sample] = field(default_factory=list)
 
     def measure(self, steps: int) -> None:
         """One round: this many steps on each socket."""
-        with Fleet(self.sockets, processes=self.processes) as fleet:
+        others = [self.redis] if self.redis else []
+        with pinned(self.workers, others) if self.pin else nullcontext(), Fleet(self.sockets) as fleet:
             opened = fleet.open()
             warmed = fleet.play(Play(steps=_WARM_UP_STEPS))
             before = self._cpu_s()
@@ -72,6 +76,10 @@ class Contestant:
     def with_sockets(self, count: int) -> Contestant:
         """The same servers under more or fewer sockets, nothing measured yet."""
         return replace(self, sockets=replace(self.sockets, count=count), samples=[])
+
+    def pinned(self) -> Contestant:
+        """The same, pinned, nothing measured yet."""
+        return replace(self, name=f"{self.name}, pinned", pin=True, samples=[])
 
     def all(self, figure: str) -> list[float]:
         """A figure of a Sample, round by round."""
@@ -99,6 +107,7 @@ class Contestant:
             "sockets": self.sockets.count,
             "request_ids": self.sockets.request_ids,
             "surface": self.sockets.surface,
+            "pinned": self.pin,
             "rounds": [
                 {name: round(value, 4) for name, value in asdict(sample).items()}
                 | {"total_us": round(sample.total_us, 4)}

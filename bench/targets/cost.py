@@ -18,7 +18,7 @@ from metagame.load import Sockets
 SOCKETS = 64
 STEPS, QUICK_STEPS = 200, 100
 HTTP_STEPS, QUICK_HTTP_STEPS = 80, 40
-LONE_STEPS, QUICK_LONE_STEPS = 3_000, 1_000
+LONE_STEPS, QUICK_LONE_STEPS = 3_000, 600
 REFERENCE = "OpenEnv 0.10 reference, in memory"
 
 
@@ -79,7 +79,7 @@ def stored(options: Options) -> Result:
     check = ratio(
         "CPU per step, to the reference's", judged.all("total_us"), theirs.all("total_us"), limit=0.35, stretch=0.28
     )
-    return _result(contestants, check, "total_us")
+    return _result(contestants, check)
 
 
 def in_memory(options: Options) -> Result:
@@ -89,20 +89,22 @@ def in_memory(options: Options) -> Result:
         contestants = [theirs, judged, stock_frames("in memory, stock frames", judged)]
         take_turns(contestants, options, lambda _: QUICK_STEPS if options.quick else STEPS)
     check = ratio("CPU per step, to the reference's", judged.all("total_us"), theirs.all("total_us"), limit=0.20)
-    return _result(contestants, check, "total_us")
+    return _result(contestants, check)
 
 
 def lone(options: Options) -> Result:
-    """C: one socket."""
+    """C: one socket, judged as the scheduler places the processes; pinned is printed beside, as much depends on it."""
     with Lineup(options) as lineup:
         theirs = lineup.reference(1)
         judged = lineup.metagame("Redis, AOF everysec, request_id", 1, appendfsync="everysec")
-        contestants = [theirs, judged]
-        take_turns(contestants, options, lambda _: QUICK_LONE_STEPS if options.quick else LONE_STEPS)
+        pinned = [theirs.pinned(), judged.pinned()]
+        take_turns([theirs, judged, *pinned], options, lambda _: QUICK_LONE_STEPS if options.quick else LONE_STEPS)
     check = ratio(
         "p50 of a step, to the reference's", judged.all("p50_ms"), theirs.all("p50_ms"), limit=1.15, stretch=1.0
     )
-    return _result(contestants, check, "p50_ms")
+    rows = [_row(one, others[0], "p50_ms") for others in ([theirs, judged], pinned) for one in others]
+    notes = ("Pinned: the worker on one core, Redis and load on what is left; ratios to the reference pinned as well.",)
+    return _result([theirs, judged, *pinned], check, rows, notes)
 
 
 def over_http(options: Options) -> Result:
@@ -113,17 +115,24 @@ def over_http(options: Options) -> Result:
         contestants = [theirs, judged]
         take_turns(contestants, options, lambda _: QUICK_HTTP_STEPS if options.quick else HTTP_STEPS)
     check = ratio("CPU per step, to the reference's", judged.all("total_us"), theirs.all("total_us"), limit=0.6)
-    return _result(contestants, check, "total_us")
+    return _result(contestants, check)
 
 
-def _result(contestants: list[Contestant], check: Check, figure: str) -> Result:
-    theirs = contestants[0].all(figure)
-    rows = tuple(
-        (one.name, (f"{ratio('', one.all(figure), theirs, limit=0).value:.2f}", *one.cells())) for one in contestants
-    )
-    return Result(
-        (check,), Table(("ratio", *COLUMNS), rows), figures={"contestants": [one.as_json() for one in contestants]}
-    )
+def _row(one: Contestant, other: Contestant, figure: str) -> tuple[str, tuple[str, ...]]:
+    compared = ratio("", one.all(figure), other.all(figure), limit=0).value
+    return one.name, (f"{compared:.2f}", *one.cells())
+
+
+def _result(
+    contestants: list[Contestant],
+    check: Check,
+    rows: list[tuple[str, tuple[str, ...]]] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Result:
+    """CPU time compared to the first one's, unless there are rows already."""
+    rows = rows or [_row(one, contestants[0], "total_us") for one in contestants]
+    figures = {"contestants": [one.as_json() for one in contestants]}
+    return Result((check,), Table(("ratio", *COLUMNS), tuple(rows)), notes, figures=figures)
 
 
 TARGETS = (

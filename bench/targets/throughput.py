@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from bench.contestants import everysec_redis, pinned, reference
+from bench.contestants import everysec_redis, reference
 from bench.rounds import COLUMNS, Contestant, take_turns
 from bench.targets import Options, Result, Series, Table, Target, ratio
 from metagame.cli import processes
@@ -17,7 +17,7 @@ from metagame.load import Sockets
 COUNTS = (1, 64, 1_024)
 FLAT_FROM = 64
 FLAT_LIMIT = 1.25
-STEPS, QUICK_STEPS = 32_000, 10_000
+STEPS, QUICK_STEPS = 32_000, 6_000
 """Of all sockets of a round together; a lone one takes a quarter."""
 WORKERS = (1, 2)
 SOCKETS = 64
@@ -44,11 +44,7 @@ def measure(options: Options) -> Result:
         by_count = [one.with_sockets(count) for count in COUNTS for one in (ours, theirs)]
         take_turns(by_count, options, lambda one: _steps(one, options))
         through = [_through(number, ports, pids, store.process.pid) for number in WORKERS]
-        for number in range(options.rounds):
-            for one in through:
-                with pinned(one.workers, [store.process.pid]):
-                    one.measure(_steps(one, options))
-            options.say(f"workers: round {number + 1} of {options.rounds}")
+        take_turns(through, options, lambda one: _steps(one, options))
     return _result(by_count, through)
 
 
@@ -59,7 +55,7 @@ def _steps(one: Contestant, options: Options) -> int:
 
 def _through(number: int, ports: list[int], pids: list[int], redis: int) -> Contestant:
     sockets = Sockets(addresses=tuple(("127.0.0.1", port) for port in ports[:number]), count=SOCKETS)
-    return Contestant(f"through {number} worker{'s' * (number > 1)}", sockets, pids[:number], redis)
+    return Contestant(f"through {number} worker{'s' * (number > 1)}", sockets, pids[:number], redis).pinned()
 
 
 def _result(by_count: list[Contestant], through: list[Contestant]) -> Result:
@@ -69,7 +65,7 @@ def _result(by_count: list[Contestant], through: list[Contestant]) -> Result:
     lowest = [min(of_one) for of_one in zip(*flat, strict=True)]
     check = ratio(f"CPU per step, dearest to cheapest from {FLAT_FROM} sockets up", highest, lowest, limit=FLAT_LIMIT)
     rows = [(f"{one.name}, sockets: {one.sockets.count:,}", one.cells()) for one in by_count]
-    rows += [(f"{one.name}, sockets: {one.sockets.count}, pinned", one.cells()) for one in through]
+    rows += [(f"{one.name}, sockets: {one.sockets.count}", one.cells()) for one in through]
     more = ratio("", through[1].all("steps_per_s"), through[0].all("steps_per_s"), limit=0).value
     return Result(
         (check,),

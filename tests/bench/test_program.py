@@ -16,9 +16,10 @@ from redis import Redis
 import bench.__main__ as program
 from bench import plots
 from bench.catalogue import TARGETS
-from bench.contestants import redis
+from bench.contestants import pinned, redis
 from bench.report import Outcome
 from bench.targets import Check, Options, Result, Series, Table, Target, Unmeasured, median, ratio
+from metagame.cli import processes
 from tests.survival.stock import interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,10 +215,22 @@ def test_one_target_is_measured_against_the_reference(tmp_path: Path) -> None:
     assert "failure" not in one, one
     assert done.returncode == (0 if one["reached"] else 1)
     assert everything["versions"]["openenv"] == "0.10.0"
-    theirs, ours = one["figures"]["contestants"]
-    assert [len(contestant["rounds"]) for contestant in (theirs, ours)] == [2, 2]
+    theirs, ours, *others = one["figures"]["contestants"]
+    assert [len(contestant["rounds"]) for contestant in (theirs, ours, *others)] == [2, 2, 2, 2]
+    assert [contestant["pinned"] for contestant in (theirs, ours, *others)] == [False, False, True, True]
     assert (theirs["request_ids"], ours["request_ids"]) == (False, True)
     assert all(sample["worker_us"] > 0 and sample["redis_us"] > 0 for sample in ours["rounds"])
     assert one["checks"][0]["rounds"] == pytest.approx(
         [our["p50_ms"] / their["p50_ms"] for our, their in zip(ours["rounds"], theirs["rounds"], strict=True)], rel=0.01
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process")
+def test_a_pinned_worker_has_a_core_of_its_own_and_gives_it_back(tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    with processes.worker("worker", tmp_path) as worker:
+        pid = worker.process.pid
+        with pinned([pid], []):
+            [core] = os.sched_getaffinity(pid)
+            assert (core in os.sched_getaffinity(0)) == (len(before) == 1)
+        assert (os.sched_getaffinity(pid), os.sched_getaffinity(0)) == (before, before)
