@@ -121,6 +121,8 @@ def reference_python(named: Path | None) -> Path:
         return named
     python = REFERENCE / "bin" / "python"
     if not (REFERENCE / ".installed").exists():
+        if shutil.which("make") is None:
+            _refuse("the reference server's environment is made by make, which is not here; or --reference-python")
         _say("the reference server's environment is made; this takes a minute")
         made = subprocess.run(["make", f"{REFERENCE.relative_to(ROOT)}/.installed"], cwd=ROOT, check=False)  # noqa: S607 - the one there is
         if made.returncode != 0:

@@ -114,6 +114,16 @@ def test_without_matplotlib_plots_are_refused_before_anything_is_measured(
     assert shown.out == ""
 
 
+def test_a_reference_environment_that_cannot_be_made_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("METAGAME_TEST_OPENENV_PYTHON", raising=False)
+    monkeypatch.setattr(program, "REFERENCE", ROOT / ".venvs" / "no-such-rule")
+    with pytest.raises(program.Refused, match="that failed; --reference-python names"):
+        program.reference_python(None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(program.Refused, match="make, which is not here"):
+        program.reference_python(None)
+
+
 def test_the_list_names_every_target() -> None:
     done = run("--list")
     assert done.returncode == 0
