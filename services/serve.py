@@ -16,6 +16,8 @@ from .surfaces.protocol import SocketProtocol
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 15
 KEEPALIVE_PROBES = 4
+BACKLOG = 4096
+"""Connections that may wait to be accepted, as many as Linux allows unless told otherwise: clients come all at once."""
 KEPT_ALIVE_S = 75
 """Longer than a balancer keeps an idle connection, so that it never sends on one just closed."""
 
@@ -34,6 +36,7 @@ def serve(settings: Settings, app: str) -> int:
         # Dead peers are found by TCP keepalive: a trainer's blocked event loop answers no ping for minutes.
         ws_ping_interval=None,
         ws_per_message_deflate=False,
+        backlog=BACKLOG,
         access_log=False,
         server_header=False,
         forwarded_allow_ips=settings.forwarded_allow_ips,

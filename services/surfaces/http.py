@@ -35,7 +35,7 @@ from . import describe
 from .naming import derived_session, session_headers, session_of, tell
 from .presence import check_present
 from .problems import JSON
-from .shortcut import Shortcut
+from .shortcut import Handler
 
 IDEMPOTENCY_KEY = "idempotency-key"
 MAX_PAGE = 1000
@@ -51,13 +51,14 @@ class HttpSurface:
         self._lifecycle = lifecycle
         self._max_body_bytes = max_body_bytes
 
+    @property
+    def environment(self) -> dict[tuple[str, str], Handler]:
+        """OpenEnv's own requests, by method and verb."""
+        return {("POST", "reset"): self.reset, ("POST", "step"): self.step, ("GET", "state"): self.state}
+
     def install(self, app: FastAPI) -> None:
         """Add the routes."""
         game = self._engine.game
-        app.add_middleware(
-            Shortcut,
-            handlers={("POST", "reset"): self.reset, ("POST", "step"): self.step, ("GET", "state"): self.state},
-        )
         root = APIRouter(tags=["environment"])
         by_path = APIRouter(prefix="/sessions/{session_id}", tags=["sessions"])
         for router, named in ((root, describe.BY_HEADER), (by_path, describe.BY_PATH)):

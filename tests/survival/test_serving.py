@@ -158,3 +158,15 @@ def test_a_variable_that_is_no_setting_is_named_with_the_one_that_was_meant() ->
 
 def test_an_ipv6_address_is_announced_as_urls_write_it() -> None:
     assert [url_of(host, 80) for host in ("::1", "127.0.0.1")] == ["http://[::1]:80", "http://127.0.0.1:80"]
+
+
+def test_a_server_has_garbage_sought_less_often_and_not_in_what_it_started_with() -> None:
+    asked = (
+        "import gc; before = gc.get_threshold()[0]; import services.app as served; imported = gc.get_threshold()[0];"
+        "served.app; print(before == imported < gc.get_threshold()[0], gc.get_freeze_count() > 10_000)"
+    )
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("METAGAME_")}
+    done = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, env=clean, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "True True"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -239,3 +241,16 @@ async def test_a_socket_that_was_refused_may_be_closed_as_well() -> None:
     written = socket.wire.written
     await socket.channel.close(1012)
     assert (socket.wire.written, socket.wire.ended) == (written, True)
+
+
+async def test_a_socket_that_is_gone_is_no_garbage() -> None:
+    socket = await Socket(SocketProtocol).opened()
+    await socket.receives(frame(TEXT, b"one"), frame(PING, b"?"))
+    gone = weakref.ref(socket.protocol)
+    gc.disable()
+    try:
+        await socket.lost()
+        del socket.protocol, socket.channel
+        assert gone() is None
+    finally:
+        gc.enable()
