@@ -93,11 +93,9 @@ async def test_the_paths_of_trainers_do_not_reach_fastapi() -> None:
         raise AssertionError
 
     app = create_app(Settings())
-    [kept] = [one for one in app.user_middleware if one.cls is Shortcut]
-    client = httpx.AsyncClient(
-        transport=httpx.ASGITransport(Shortcut(nothing, **kept.kwargs)), base_url="http://worker"
-    )
-    async with client:
+    kept: Any = next(one for one in app.user_middleware if is_shortcut(one))
+    transport = httpx.ASGITransport(Shortcut(nothing, **kept.kwargs))
+    async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
         assert (await client.post("/sessions/s/reset", json=EPISODE)).status_code == 200
         assert (await client.post("/sessions/s/step", json=STEP)).status_code == 200
         assert (await client.get("/sessions/s/state")).json() == {"episode_id": "e", "step_count": 1}
