@@ -51,6 +51,8 @@ class Wire(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         assert not self.ended
+        if self.closing:
+            return
         self.written += bytes(data)
 
     def can_write_eof(self) -> bool:
@@ -75,12 +77,13 @@ class Wire(asyncio.Transport):
 
 
 class Socket:
-    """One socket; `app` sends back what it `sees`, unless it is told to wait."""
+    """One socket, whose app sends back what it `sees` once it `may_read` on, and then maybe `fails`."""
 
     def __init__(self, protocol: type[WebSocketsSansIOProtocol]) -> None:
         self.sees: list[Frame] = []
         self.may_read = asyncio.Event()
         self.may_read.set()
+        self.fails = False
         self.error: BaseException | None = None
         self.channel: Channel | None = None
         config = Config(
@@ -129,6 +132,8 @@ class Socket:
                 self.sees.append(frame)
                 await self.may_read.wait()
                 await channel.send(frame if isinstance(frame, bytes) else frame.encode())
+                if self.fails:
+                    raise ArithmeticError
         except OSError as error:
             self.error = error
             raise

@@ -243,6 +243,61 @@ async def test_a_socket_that_was_refused_may_be_closed_as_well() -> None:
     assert (socket.wire.written, socket.wire.ended) == (written, True)
 
 
+async def test_an_answer_leaves_when_the_turn_of_the_event_loop_ends() -> None:
+    socket = await Socket(SocketProtocol).opened()
+    assert socket.channel is not None
+    await socket.channel.send(b"one")
+    assert socket.wire.written == b""
+    await asyncio.sleep(0)
+    assert socket.wire.written == text_frame(b"one")
+
+
+async def test_no_more_than_one_answer_of_a_socket_waits_for_that() -> None:
+    socket = await Socket(SocketProtocol).opened()
+    assert socket.channel is not None
+    for answer in (b"one", b"two", b"three"):
+        await socket.channel.send(answer)
+    assert socket.wire.written == text_frame(b"one") + text_frame(b"two")
+    await asyncio.sleep(0)
+    assert socket.wire.written == text_frame(b"one") + text_frame(b"two") + text_frame(b"three")
+
+
+async def _closes(socket: Socket) -> None:
+    assert socket.channel is not None
+    await socket.channel.close(1000)
+
+
+async def _shuts_down(socket: Socket) -> None:
+    socket.protocol.shutdown()
+
+
+async def _receives_a_close_frame(socket: Socket) -> None:
+    socket.protocol.data_received(frame(CLOSE, b"\x03\xe8"))
+
+
+async def _receives_a_frame_too_long(socket: Socket) -> None:
+    socket.protocol.data_received(frame(TEXT, b"x" * (LIMIT_BYTES + 1)))
+
+
+@pytest.mark.parametrize("ends", [_closes, _shuts_down, _receives_a_close_frame, _receives_a_frame_too_long])
+async def test_an_answer_of_the_same_turn_leaves_before_a_close_frame(ends: Callable[[Socket], Any]) -> None:
+    socket = await Socket(SocketProtocol).opened()
+    assert socket.channel is not None
+    await socket.channel.send(b"one")
+    await ends(socket)
+    answer = text_frame(b"one")
+    assert socket.wire.written.startswith(answer)
+    assert socket.wire.written[len(answer)] == 0x80 | CLOSE
+
+
+async def test_an_answer_of_the_same_turn_leaves_before_the_app_fails() -> None:
+    socket = await Socket(SocketProtocol).opened()
+    socket.fails = True
+    await socket.receives(frame(TEXT, b"one"))
+    assert socket.wire.written == text_frame(b"one")
+    assert socket.wire.closing
+
+
 async def test_a_socket_that_is_gone_is_no_garbage() -> None:
     socket = await Socket(SocketProtocol).opened()
     await socket.receives(frame(TEXT, b"one"), frame(PING, b"?"))
