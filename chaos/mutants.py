@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from hashlib import sha1
 
-_SET = "redis.call('SET', key, table.concat({\n"
+_SET = "redis.call('SET', key, head .."
 _NOW_AND_THEN = "generation:byte(16) % 8 == 0"
 """One commit in eight: the last byte of a generation is random."""
 
@@ -47,7 +47,7 @@ MUTANTS = {
     ),
     "stale-overwrite": Mutant(
         "generations are not compared, so that a commit overwrites one it never saw",
-        "if record:sub(32, 47) ~= expected then",
+        "if sub(record, 32, 47) ~= expected then",
         "if false then",
     ),
 }

@@ -20,13 +20,15 @@ class Attachment:
 
     `attached` is False while the session does not exist: the first reset makes it, and `tried` says
     that one was sent. `superseded` is for good. `seen` is the episode this socket knows of: a step
-    is taken in no other.
+    is taken in no other. `leased_at` is when its last commit, which renews the lease, was begun, and
+    `renew_at` when the upkeep renews it next, both by time.monotonic().
     """
 
     __slots__ = (
         "anonymous",
         "attached",
         "held",
+        "leased_at",
         "lost",
         "renew_at",
         "seen",
@@ -46,6 +48,7 @@ class Attachment:
         self.tried = False
         self.held: Held | None = None
         self.seen: str | None = None
+        self.leased_at = 0.0
         self.renew_at = 0.0
 
     @property

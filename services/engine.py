@@ -14,8 +14,8 @@ from uuid import uuid4
 import structlog
 
 from metagame.core.codec import pack
-from metagame.core.session import EMPTY, Command, Kind, Reset, Step, check_legal, check_session_id, refused
-from metagame.errors import CapacityReached, MetaGameError, SessionLost, Unavailable
+from metagame.core.session import EMPTY, Kind, Reset, Step, check_legal, check_session_id, refused
+from metagame.errors import MetaGameError, SessionLost, Unavailable
 from metagame.games import Game, Observation
 from metagame.wire.answers import StateAnswer
 from metagame.wire.requests import ResetRequest, StepRequest, validate_action
@@ -23,8 +23,8 @@ from metagame.wire.requests import ResetRequest, StepRequest, validate_action
 from .attachment import Attachment
 from .records import Held, SessionItem, generation_after, held, item, listed, new_session_id, session_hash
 from .resend import Deadline
-from .store.base import Draft, Origin, Outcome, SessionStore, Word
-from .submission import Submission, read
+from .store.base import Draft, Origin, SessionStore, Word
+from .submission import Pool, Submission, read
 
 LEAVE_S = 1.0
 """What a socket that goes may wait for the store: its lease and TTL do the rest."""
@@ -45,8 +45,7 @@ class Engine:
         self.attachments: set[Attachment] = set()
         self.active = False
         """Whether a session was used since the upkeep last looked."""
-        self._max_sessions = max_sessions
-        self._timeout_s = timeout_s
+        self._pool = Pool(game, store, max_sessions, timeout_s)
         self._step_before_reset = step_before_reset
 
     async def reset(self, session_id: str, request: ResetRequest, attachment: Attachment | None = None) -> Observation:
@@ -57,7 +56,8 @@ class Engine:
             options=request.options,
             expect=request.expect,
         )
-        return await self._submit(session_id, command, request, attachment)
+        self.active = True
+        return await Submission(self._pool, session_id, attachment, command, request).run()
 
     async def step(self, session_id: str, request: StepRequest, attachment: Attachment | None = None) -> Observation:
         """Take one step of the running episode."""
@@ -65,8 +65,8 @@ class Engine:
         begin = None
         if self._step_before_reset and attachment is not None and attachment.anonymous:
             begin = Reset(str(uuid4()), secrets.randbits(63), {})
-        command = Step(action, request.expect, begin)
-        return await self._submit(session_id, command, request, attachment)
+        self.active = True
+        return await Submission(self._pool, session_id, attachment, Step(action, request.expect, begin), request).run()
 
     async def state(self, session_id: str, attachment: Attachment | None = None) -> StateAnswer:
         """Where the session stands now, whatever this worker remembers."""
@@ -86,7 +86,7 @@ class Engine:
         for _ in range(TRIES):
             outcome = await self._deadline().write(self.store.make, name, draft)
             if outcome.word is Word.FULL:
-                raise self._full(outcome)
+                raise self._pool.full(outcome)
             record = await self._deadline().read(self.store.inspect, name)
             if record is not None:
                 return item(name, record), outcome.word is Word.MADE
@@ -115,9 +115,11 @@ class Engine:
         if session_id is None:
             attachment = Attachment(new_session_id(), anonymous=True, lost=lost)
             draft = Draft(Origin.ANONYMOUS, generation_after(None), pack(EMPTY, None), attachment=attachment.token)
-            outcome = await self._deadline().write(self.store.make, attachment.session_id, draft)
+            deadline = self._deadline()
+            outcome = await deadline.write(self.store.make, attachment.session_id, draft)
             if outcome.word is Word.FULL:
-                raise self._full(outcome)
+                raise self._pool.full(outcome)
+            attachment.leased_at = deadline.began
             attachment.holds(Held(draft.generation, EMPTY, draft.origin))
         else:
             attachment = Attachment(session_id, anonymous=False, lost=lost)
@@ -139,7 +141,7 @@ class Engine:
         attachment.let_go()
         attachment.tried = False
         verb = self.store.end if ends else self.store.detach
-        deadline = Deadline(min(LEAVE_S, self._timeout_s), repeatable=True)
+        deadline = Deadline(min(LEAVE_S, self._pool.timeout_s), repeatable=True)
         try:
             await deadline.write(verb, attachment.session_id, attachment.token)
         except Unavailable:
@@ -147,22 +149,5 @@ class Engine:
             return  # the lease or the TTL ends what could not be ended here
         log.info("session ended" if ends else "socket detached", session=session_hash(attachment.session_id))
 
-    async def _submit(
-        self, session_id: str, command: Command, request: ResetRequest | StepRequest, attachment: Attachment | None
-    ) -> Observation:
-        self.active = True
-        deadline = self._deadline(repeatable=request.request_id is not None)
-        submission = Submission(self.game, self.store, session_id, attachment, deadline)
-        outcome = await submission.run(command, request)
-        if isinstance(outcome, Outcome):
-            raise self._full(outcome)
-        return outcome
-
-    def _full(self, outcome: Outcome) -> CapacityReached:
-        log.info("session refused", reason="capacity", active=outcome.active)
-        counts = f"{outcome.active}/{self._max_sessions}"
-        message = f"Server at capacity: {counts} sessions active. Cannot accept new connections."
-        return CapacityReached(message, active_sessions=outcome.active, max_sessions=self._max_sessions)
-
-    def _deadline(self, *, repeatable: bool = True) -> Deadline:
-        return Deadline(self._timeout_s, repeatable=repeatable)
+    def _deadline(self) -> Deadline:
+        return Deadline(self._pool.timeout_s, repeatable=True)

@@ -31,10 +31,11 @@ class Deadline:
     `repeatable`: the client gave a request id, so that it may send the request again itself.
     """
 
-    __slots__ = ("_ends", "_repeatable", "_why", "unknown")
+    __slots__ = ("_ends", "_repeatable", "_why", "began", "unknown")
 
     def __init__(self, timeout_s: float, *, repeatable: bool) -> None:
-        self._ends = monotonic() + timeout_s
+        self.began = monotonic()
+        self._ends = self.began + timeout_s
         self._repeatable = repeatable
         self._why = "was not asked in time"
         self.unknown = False

@@ -7,13 +7,21 @@ on, and whether that came fresh from the store. How a socket gets its session, `
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import dataclass
 
 import structlog
 
 from metagame.core.codec import decide_packed
 from metagame.core.remembered import HASH_BYTES, REMEMBERED, RequestKey, recall, request_key
 from metagame.core.session import Command, Snapshot, Step
-from metagame.errors import GameFailed, MetaGameError, SessionMoved, SessionTakenOver, Unavailable
+from metagame.errors import (
+    CapacityReached,
+    GameFailed,
+    MetaGameError,
+    SessionMoved,
+    SessionTakenOver,
+    Unavailable,
+)
 from metagame.games import Game, Observation
 from metagame.wire.requests import ResetRequest, StepRequest
 
@@ -26,6 +34,23 @@ ROUNDS = 8
 """Decisions on ever newer snapshots before a request is sent back."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What every request is carried out with: the game, the store, and how long and how much it may."""
+
+    game: Game
+    store: SessionStore
+    max_sessions: int
+    timeout_s: float
+
+    def full(self, outcome: Outcome) -> CapacityReached:
+        """The error for a session that finds no place."""
+        log.info("session refused", reason="capacity", active=outcome.active)
+        counts = f"{outcome.active}/{self.max_sessions}"
+        message = f"Server at capacity: {counts} sessions active. Cannot accept new connections."
+        return CapacityReached(message, active_sessions=outcome.active, max_sessions=self.max_sessions)
 
 
 async def read(
@@ -49,6 +74,7 @@ async def read(
         record = await deadline.read(store.attach, session_id, token, unless_owned=not opening)
         if record is not None and record.attachment != token:
             raise taken_over()
+        attachment.leased_at = deadline.began
     if record is None:
         attachment.let_go()
     else:
@@ -77,40 +103,28 @@ def forgotten() -> Unavailable:
 class Submission:
     """A reset or step on its way; `run` it once."""
 
-    __slots__ = (
-        "_attachment",
-        "_base",
-        "_command",
-        "_deadline",
-        "_fresh",
-        "_game",
-        "_key",
-        "_named",
-        "_session_id",
-        "_store",
-    )
+    __slots__ = ("_attachment", "_base", "_command", "_deadline", "_fresh", "_key", "_named", "_pool", "_session_id")
 
     def __init__(
         self,
-        game: Game,
-        store: SessionStore,
+        pool: Pool,
         session_id: str,
         attachment: Attachment | None,
-        deadline: Deadline,
+        command: Command,
+        request: ResetRequest | StepRequest,
     ) -> None:
-        self._game = game
-        self._store = store
+        self._pool = pool
         self._session_id = session_id
         self._attachment = attachment
-        self._deadline = deadline
-        self._base = None if attachment is None else attachment.held
-        self._fresh = False
-
-    async def run(self, command: Command, request: ResetRequest | StepRequest) -> Observation | Outcome:
-        """The answer, committed now or when the request first came; or the outcome FULL."""
         self._command = command
         self._key = _key(request)
         self._named = request.request_id is not None
+        self._deadline = Deadline(pool.timeout_s, repeatable=self._named)
+        self._base = None if attachment is None else attachment.held
+        self._fresh = False
+
+    async def run(self) -> Observation:
+        """The answer, committed now or when the request first came."""
         if self._attachment is not None and self._attachment.superseded:
             raise taken_over()
         for _ in range(ROUNDS):
@@ -131,7 +145,7 @@ class Submission:
                 self._keep(generation, snapshot)
                 return answer
             if outcome.word is Word.FULL:
-                return outcome
+                raise self._pool.full(outcome)
             replayed = self._lost_race(outcome)
             if replayed is not None:
                 return replayed
@@ -140,7 +154,7 @@ class Submission:
 
     async def _learn(self) -> Observation | None:
         """Take the session's newest snapshot as base; the recorded answer if it has the request already."""
-        record = await read(self._store, self._session_id, self._attachment, self._deadline)
+        record = await read(self._pool.store, self._session_id, self._attachment, self._deadline)
         self._fresh = True
         if record is None:
             return None
@@ -153,9 +167,9 @@ class Submission:
         if base is not None and self._attachment is not None and isinstance(self._command, Step):
             _check_seen(base, self._attachment)
         try:
-            return decide_packed(self._game, base, self._command)
+            return decide_packed(self._pool.game, base, self._command)
         except GameFailed:
-            log.exception("the game failed", game=self._game.name, command=self._command.kind.value)
+            log.exception("the game failed", game=self._pool.game.name, command=self._command.kind)
             raise
 
     def _write(self, generation: bytes, entry: bytes, body: bytes) -> Awaitable[Outcome]:
@@ -164,9 +178,9 @@ class Submission:
             if self._attachment is not None:
                 self._attachment.tried = True
             draft = Draft(self._origin(), generation, body, entry, token)
-            return self._deadline.write(self._store.make, self._session_id, draft)
+            return self._deadline.write(self._pool.store.make, self._session_id, draft)
         commit = Commit(entry, self._base.generation, generation, body, token)
-        return self._deadline.write(self._store.commit, self._session_id, commit)
+        return self._deadline.write(self._pool.store.commit, self._session_id, commit)
 
     def _lost_race(self, outcome: Outcome) -> Observation | None:
         """Learn from an outcome that committed nothing; the recorded answer if there is one."""
@@ -202,9 +216,11 @@ class Submission:
         return answer
 
     def _keep(self, generation: bytes, snapshot: Snapshot) -> None:
-        if self._attachment is not None:
-            self._attachment.holds(Held(generation, snapshot, self._origin()))
-            self._attachment.seen = snapshot.episode_id
+        attachment = self._attachment
+        if attachment is not None:
+            attachment.holds(Held(generation, snapshot, self._origin()))
+            attachment.seen = snapshot.episode_id
+            attachment.leased_at = self._deadline.began
 
     def _origin(self) -> Origin:
         if self._base is not None:
@@ -236,7 +252,7 @@ class Submission:
 def _key(request: ResetRequest | StepRequest) -> RequestKey:
     if request.request_id is None:
         return RequestKey(distinct_bytes(HASH_BYTES), bytes(HASH_BYTES))
-    return request_key(request.request_id, request.kind.value, request.payload)
+    return request_key(request.request_id, request.kind, request.payload)
 
 
 def _present(outcome: Outcome) -> Record:

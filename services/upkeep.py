@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 import structlog
 
@@ -71,19 +72,27 @@ class Upkeep:
                 log.exception("upkeep failed", work=work.__name__)
 
     async def _renew(self) -> None:
-        now = asyncio.get_running_loop().time()
-        due = [one for one in self._engine.attachments if one.attached and one.renew_at <= now]
+        now = monotonic()
+        due = [one for one in self._engine.attachments if one.attached and one.renew_at <= now and self._owes(one, now)]
         for start in range(0, len(due), BATCH):
             batch = [(one, one.held) for one in due[start : start + BATCH]]
             words = await self._engine.store.renew([(one.session_id, one.token) for one, _ in batch])
             for (attachment, base), word in zip(batch, words, strict=True):
                 self._note(attachment, base, word, now)
 
+    def _owes(self, attachment: Attachment, now: float) -> bool:
+        """Whether no commit has renewed the lease meanwhile; else it is looked at again when that one gets old."""
+        attachment.renew_at = attachment.leased_at + self._spread_s()
+        return attachment.renew_at <= now
+
+    def _spread_s(self) -> float:
+        """A few renewals may be missed before the lease lapses; the spread keeps them from bunching."""
+        return self._renew_s * _jitter.uniform(0.6, 0.85)
+
     def _note(self, attachment: Attachment, base: Held | None, word: Word | None, now: float) -> None:
         """What a renewal found; None, no answer, is asked again at the next round."""
         if word is Word.RENEWED:
-            # A few renewals may be missed before the lease lapses; the spread keeps them from bunching.
-            attachment.renew_at = now + self._renew_s * _jitter.uniform(0.6, 0.85)
+            attachment.renew_at = now + self._spread_s()
         elif word is Word.GONE and attachment.held is base:  # else its own reset has made it anew
             attachment.let_go()
         elif word is Word.SUPERSEDED and attachment in self._engine.attachments:

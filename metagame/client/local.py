@@ -61,7 +61,7 @@ class LocalTransport:
             command = Reset(received.episode_id or str(uuid4()), seed, received.options, received.expect)
         else:
             command = Step(validate_action(self._game.action_type, received.action), received.expect)
-        key = request_key(received.request_id or uuid4().hex, received.kind.value, received.payload)
+        key = request_key(received.request_id or uuid4().hex, received.kind, received.payload)
         answer = None if kept is None else recall(kept.remembered, kept.body, key)
         if answer is None:
             answer = self._carry_out(session_id, kept, command, key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,7 +20,7 @@ from metagame.value import value
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     """Where a session is between two commands."""
 
     ABSENT = "absent"
@@ -29,7 +29,7 @@ class Phase(Enum):
     DONE = "done"
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What a client can ask of a session."""
 
     RESET = "reset"
@@ -137,10 +137,8 @@ def refused(refusal: type[MetaGameError]) -> MetaGameError:
     return refusal(REFUSALS[refusal])
 
 
-def check_expected(snapshot: Snapshot | None, expect: Expect | None) -> None:
+def check_expected(snapshot: Snapshot | None, expect: Expect) -> None:
     """Raise SessionMoved unless the session stands where the client says."""
-    if expect is None:
-        return
     stands = snapshot or EMPTY
     if (expect.episode_id, expect.step_count) != (stands.episode_id, stands.step_count):
         message = (
@@ -158,7 +156,8 @@ def decide(game: Game, snapshot: Snapshot | None, command: Command) -> tuple[Sna
     """
     if isinstance(command, Step) and snapshot is None:
         check_legal(None, Kind.STEP)  # a session that is lost is called so, not one that moved
-    check_expected(snapshot, command.expect)
+    if command.expect is not None:
+        check_expected(snapshot, command.expect)
     if isinstance(command, Step):
         if command.begin is not None and snapshot is not None and snapshot.phase is Phase.READY:
             snapshot, _ = decide(game, snapshot, command.begin)

@@ -18,6 +18,7 @@ except ImportError:  # a base install, for the client and its local transport
     orjson = None  # type: ignore[assignment]  # the client alone goes without
 else:
     _AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+    _SORTED = _AS_JSON | orjson.OPT_SORT_KEYS
 
 _MIN_INTEGER = -(2**63)
 _MAX_INTEGER = 2**64 - 1
@@ -26,16 +27,22 @@ _LONGEST_64_BITS = len(str(_MAX_INTEGER))
 
 def dumps(value: Any) -> bytes:
     """Encode; raises ValueError or TypeError for what JSON cannot say."""
-    if orjson is not None:
-        return _faithful(value, orjson.dumps(value, option=_AS_JSON))
-    return slow_dumps(value)
+    if orjson is None:
+        return slow_dumps(value)
+    data = orjson.dumps(value, option=_AS_JSON)
+    if b"null" in data:
+        _refuse_non_finite(value)
+    return data
 
 
 def canonical(value: Any) -> bytes:
     """Encode with sorted keys: the same value gives the same bytes."""
-    if orjson is not None:
-        return _faithful(value, orjson.dumps(value, option=_AS_JSON | orjson.OPT_SORT_KEYS))
-    return slow_dumps(value, sort_keys=True)
+    if orjson is None:
+        return slow_dumps(value, sort_keys=True)
+    data = orjson.dumps(value, option=_SORTED)
+    if b"null" in data:
+        _refuse_non_finite(value)
+    return data
 
 
 def loads(data: bytes | str) -> Any:
@@ -89,14 +96,8 @@ def slow_loads(data: bytes | str) -> Any:
     return value
 
 
-def _faithful(value: Any, data: bytes) -> bytes:
-    """The bytes, unless one of their nulls is a NaN or an infinity, which orjson writes so."""
-    if b"null" in data:
-        _refuse_non_finite(value)
-    return data
-
-
 def _refuse_non_finite(value: Any) -> None:
+    """Raise where a null in what orjson wrote is a NaN or an infinity."""
     if isinstance(value, float):
         if not math.isfinite(value):
             _refuse(str(value))

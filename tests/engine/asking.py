@@ -40,6 +40,12 @@ def step_number(observation: Observation) -> int:
     return number
 
 
+def age(engine: Engine) -> None:
+    """Make every lease one that was last renewed long ago."""
+    for attachment in engine.attachments:
+        attachment.leased_at = -1e9
+
+
 class Socket:
     """What a surface's socket is to the engine: an attachment that may be told it is lost."""
 

@@ -8,7 +8,7 @@ from metagame.errors import SessionLost, SessionTakenOver, Unavailable
 from services.engine import Engine
 from services.store.base import Word
 from services.upkeep import Upkeep
-from tests.engine.asking import Socket, reset, stands, step, step_number
+from tests.engine.asking import Socket, age, reset, stands, step, step_number
 from tests.engine.conftest import EngineOf
 from tests.engine.scripted import LOST_AFTER, REFUSED, ScriptedStore
 
@@ -58,6 +58,7 @@ async def test_a_socket_found_taken_over_stays_so_when_the_newer_one_has_gone(en
     await engine.reset("s", reset())
     older = await Socket(engine).open()
     newer = await Socket(other).open()
+    age(engine)
     await Upkeep(engine, session_ttl_s=FAR_TTL_S)._renew()
     assert [type(error) for error in older.told] == [SessionTakenOver]
     await newer.leave(closed=False)
@@ -85,6 +86,7 @@ async def test_a_renewal_that_finds_no_session_spares_one_made_anew_meanwhile(
 async def test_a_renewal_without_an_answer_is_asked_again(engine: Engine, store: ScriptedStore) -> None:
     await engine.reset("s", reset())
     socket = await Socket(engine).open()
+    age(engine)
     upkeep = Upkeep(engine, session_ttl_s=FAR_TTL_S)
     upkeep._note(socket.attachment, socket.attachment.held, None, 0.0)
     await upkeep._renew()

@@ -11,7 +11,7 @@ from services.engine import Engine
 from services.store.base import StoreFull, UnreadableRecord
 from services.store.memory import MemoryStore
 from services.upkeep import AWAY, BACK, FULL, Upkeep
-from tests.engine.asking import Socket, reset, step, step_number
+from tests.engine.asking import Socket, age, reset, step, step_number
 from tests.engine.scripted import REFUSED, Fault, ScriptedStore
 
 pytestmark = pytest.mark.anyio
@@ -80,8 +80,10 @@ async def test_requests_without_a_socket_keep_a_session_as_well(worker: Engine) 
 async def test_only_what_is_due_is_renewed(worker: Engine, short: ScriptedStore) -> None:
     upkeep = Upkeep(worker, session_ttl_s=FAR_TTL_S)
     first = await Socket(worker).open(None)
+    age(worker)
     await upkeep._renew()
     second = await Socket(worker).open(None)
+    second.attachment.leased_at = -1e9
     unmade = await Socket(worker).open("unmade")
     await upkeep._renew()
     await upkeep._renew()
@@ -90,11 +92,36 @@ async def test_only_what_is_due_is_renewed(worker: Engine, short: ScriptedStore)
     assert not unmade.attachment.attached
 
 
+async def test_a_step_renews_so_that_the_upkeep_need_not(worker: Engine, short: ScriptedStore) -> None:
+    upkeep = Upkeep(worker, session_ttl_s=FAR_TTL_S)
+    quiet = await Socket(worker).open("quiet")
+    busy = await Socket(worker).open("busy")
+    for socket in (quiet, busy):
+        await socket.reset()
+    age(worker)
+    await busy.step()
+    await upkeep._renew()
+    assert [[name for name, _ in args[0]] for verb, args in short.calls if verb == "renew"] == [["quiet"]]
+
+
+async def test_a_socket_that_rests_is_renewed_when_its_last_step_gets_old(worker: Engine, short: ScriptedStore) -> None:
+    async with kept_up(worker):
+        socket = await Socket(worker).open("s")
+        await socket.reset()
+        for _ in range(6):
+            await asyncio.sleep(TTL_S / 20)
+            await socket.step()
+        stepped = renewals(short)
+        await until(lambda: renewals(short) > stepped)
+        assert step_number(await socket.step()) == 7
+
+
 async def test_many_sockets_are_renewed_in_batches() -> None:
     store = ScriptedStore(MemoryStore(max_sessions=600, ttl_ms=60_000))
     engine = Engine(EchoGame(), store, max_sessions=600, timeout_s=1.0)
     for _ in range(600):
         await Socket(engine).open(None)
+    age(engine)
     await Upkeep(engine, session_ttl_s=FAR_TTL_S)._renew()
     assert [len(args[0]) for verb, args in store.calls if verb == "renew"] == [256, 256, 88]
 
@@ -114,7 +141,9 @@ async def test_a_socket_that_left_is_told_nothing(engine: Engine, other: Engine,
     older = await Socket(engine).open()
     await Socket(other).open()
     store.script["renew"].append(lambda: older.leave(closed=False))
+    age(engine)
     await Upkeep(engine, session_ttl_s=FAR_TTL_S)._renew()
+    assert store.verbs().count("renew") == 1
     assert older.told == []
 
 
