@@ -20,7 +20,7 @@ class Attachment:
 
     `attached` is False while the session does not exist: the first reset makes it, and `tried` says
     that one was sent. `superseded` is for good. `seen` is the episode this socket knows of: a step
-    is taken in no other. `leased_at` is when its last commit, which renews the lease, was begun, and
+    is taken in no other. `leased_at` is when the last request that renewed its lease was begun, and
     `renew_at` when the upkeep renews it next, both by time.monotonic().
     """
 

@@ -20,6 +20,7 @@ else:
     _AS_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
     _SORTED = _AS_JSON | orjson.OPT_SORT_KEYS
 
+_NULL = b"null"
 _MIN_INTEGER = -(2**63)
 _MAX_INTEGER = 2**64 - 1
 _LONGEST_64_BITS = len(str(_MAX_INTEGER))
@@ -30,7 +31,7 @@ def dumps(value: Any) -> bytes:
     if orjson is None:
         return slow_dumps(value)
     data = orjson.dumps(value, option=_AS_JSON)
-    if b"null" in data:
+    if data.find(_NULL) >= 0:  # quicker than `in`, which asks first whether it is a number
         _refuse_non_finite(value)
     return data
 
@@ -40,7 +41,7 @@ def canonical(value: Any) -> bytes:
     if orjson is None:
         return slow_dumps(value, sort_keys=True)
     data = orjson.dumps(value, option=_SORTED)
-    if b"null" in data:
+    if data.find(_NULL) >= 0:  # quicker than `in`, which asks first whether it is a number
         _refuse_non_finite(value)
     return data
 

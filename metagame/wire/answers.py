@@ -27,17 +27,17 @@ class StateAnswer:
 Answer = Observation | StateAnswer
 
 
-def observation_frame(answer: Observation, request_id: str | None = None) -> str:
+def observation_frame(answer: Observation, request_id: str | None = None) -> bytes:
     """The `observation` frame of a reset or step."""
     return _frame("observation", _observation(answer), request_id)
 
 
-def state_frame(answer: StateAnswer, request_id: str | None = None) -> str:
+def state_frame(answer: StateAnswer, request_id: str | None = None) -> bytes:
     """The `state` frame."""
     return _frame("state", _state(answer), request_id)
 
 
-def error_frame(error: MetaGameError, request_id: str | None = None) -> str:
+def error_frame(error: MetaGameError, request_id: str | None = None) -> bytes:
     """The `error` frame: message, code, reason, and the error's own fields."""
     row = outward(error)
     data = {"message": error.message, "code": row.code, "reason": row.reason, **error.fields}
@@ -123,11 +123,11 @@ def error_of_body(body: bytes) -> MetaGameError:
     return decode_error(data.get("reason"), str(detail), data)
 
 
-def _frame(kind: str, data: dict[str, Any], request_id: str | None) -> str:
+def _frame(kind: str, data: dict[str, Any], request_id: str | None) -> bytes:
     frame: dict[str, Any] = {"type": kind, "data": data}
     if request_id is not None:
         frame["request_id"] = request_id
-    return strictjson.dumps(frame).decode()
+    return strictjson.dumps(frame)
 
 
 def _observation(answer: Observation) -> dict[str, Any]:

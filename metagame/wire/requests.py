@@ -187,6 +187,9 @@ def frame_request_id(frame: dict[str, Any]) -> str | None:
 
 def decode_frame(frame: dict[str, Any]) -> Request:
     """The request in a frame; raises UnknownFrameType or InvalidRequest with `errors`."""
+    step = _plain_step(frame)
+    if step is not None:
+        return step
     name = frame.get("type", "")
     shape = _FRAMES.get(name) if isinstance(name, str) else None
     if shape is None:
@@ -200,6 +203,24 @@ def decode_frame(frame: dict[str, Any]) -> Request:
     if isinstance(checked, _StateFrame):
         return StateRequest(checked.request_id)
     return CloseRequest()
+
+
+def _plain_step(frame: dict[str, Any]) -> StepRequest | None:
+    """The step in a frame as nearly all are, known by sight; None where pydantic has to look, which costs more."""
+    data, request_id, expect = frame.get("data"), frame.get("request_id"), frame.get("expect")
+    if frame.get("type") != "step" or type(data) is not dict:
+        return None
+    if len(frame) != 2 + (request_id is not None) + (expect is not None):
+        return None
+    if request_id is not None and not (type(request_id) is str and 1 <= len(request_id) <= MAX_REQUEST_ID):
+        return None
+    if expect is None:
+        return StepRequest(data, request_id)
+    if type(expect) is dict and len(expect) == 2:
+        episode_id, step_count = expect.get("episode_id"), expect.get("step_count")
+        if type(episode_id) is str and type(step_count) is int and step_count >= 0:
+            return StepRequest(data, request_id, Expect(episode_id, step_count))
+    return None
 
 
 def decode_reset_body(body: bytes) -> ResetRequest:

@@ -80,7 +80,8 @@ class Commit:
     """One step or reset to commit.
 
     `entry` is the remembered request, `expected` the generation decided on, `generation` the
-    one drawn for this commit. An empty `attachment` asks for no fence.
+    one drawn for this commit. An empty `attachment` asks for no fence; with one, `renews` says
+    whether its lease is to be renewed too.
     """
 
     entry: bytes
@@ -88,6 +89,7 @@ class Commit:
     generation: bytes
     body: bytes
     attachment: bytes = b""
+    renews: bool = True
 
 
 @value

@@ -117,7 +117,7 @@ class MemoryStore:
             commit.body,
             (entry, *remembered[: REMEMBERED - 1]) if entry else remembered,
             record.attachment,
-            now_ms + self._lease_ms if attachment else record.lease_until_ms,
+            now_ms + self._lease_ms if attachment and commit.renews else record.lease_until_ms,
         )
         return _COMMITTED
 

@@ -116,7 +116,7 @@ class RedisStore:
                 generation=commit.generation,
                 body=commit.body,
                 ttl_ms=self._ttl_ms,
-                lease_ms=self._lease_ms,
+                lease_ms=self._lease_ms if commit.renews else "",
             )
         )
         return _outcome(reply)

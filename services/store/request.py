@@ -67,7 +67,7 @@ class Request:
 
     def __init__(self, command: Command, receiver: Receiver, until: float) -> None:
         self.command = command
-        self.packed: bytes = pack_command(command.words)  # type: ignore[arg-type] # its stub: one word only
+        self.packed = command.packed or pack(command.words)
         self.receiver = receiver
         self.until = until
 

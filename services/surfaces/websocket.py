@@ -94,7 +94,7 @@ class Socket:
         """Close a socket that cannot be opened, as OpenEnv does: accepted, told why, closed."""
         await self._channel.accept()
         if error is not None:
-            await self._channel.send(error_frame(error).encode())
+            await self._channel.send(error_frame(error))
         await self._channel.close(code)
 
     async def serve(self, attachment: Attachment) -> None:
@@ -113,7 +113,7 @@ class Socket:
                 await self._engine.leave(attachment, closed=True)
                 self._close_code = NORMAL
                 break
-            await channel.send(answer.encode())
+            await channel.send(answer)
             self._busy = False
         await channel.close(self._close_code)
 
@@ -129,17 +129,17 @@ class Socket:
         else:
             self._leave(DRAINING)
 
-    def _leave(self, code: int, frame: str | None = None) -> None:
+    def _leave(self, code: int, frame: bytes | None = None) -> None:
         if self._farewell is None:
             self._farewell = asyncio.create_task(self._say_farewell(code, frame))
 
-    async def _say_farewell(self, code: int, frame: str | None) -> None:
+    async def _say_farewell(self, code: int, frame: bytes | None) -> None:
         with contextlib.suppress(OSError):  # the client may be gone first
             if frame is not None:
-                await self._channel.send(frame.encode())
+                await self._channel.send(frame)
             await self._channel.close(code)
 
-    async def _answer(self, frame: Frame, attachment: Attachment) -> str | None:
+    async def _answer(self, frame: Frame, attachment: Attachment) -> bytes | None:
         """The answer to one frame; None to a `close` frame."""
         request_id = None
         try:
@@ -152,7 +152,7 @@ class Socket:
             self._close_code = outward(error).close_code or elsewhere or self._close_code
             return error_frame(error, request_id)
 
-    async def _ask(self, request: Request, attachment: Attachment) -> str:
+    async def _ask(self, request: Request, attachment: Attachment) -> bytes:
         if isinstance(request, StepRequest):
             stepped = await self._engine.step(attachment.session_id, request, attachment)
             return observation_frame(stepped, request.request_id)

@@ -60,7 +60,7 @@ class FakeServer:
         finally:
             self.sockets.discard(socket)
 
-    async def answer(self, session_id: str, request: Request, request_id: str | None = None) -> str:
+    async def answer(self, session_id: str, request: Request, request_id: str | None = None) -> bytes:
         assert not isinstance(request, CloseRequest)
         request_id = request_id or request.request_id
         try:
@@ -69,13 +69,17 @@ class FakeServer:
             return error_frame(error, request_id)
 
 
-def frame_of(answer: Answer | None, request_id: str | None) -> str:
+def frame_of(answer: Answer | None, request_id: str | None) -> bytes:
     assert answer is not None
     return state_frame(answer, request_id) if isinstance(answer, StateAnswer) else observation_frame(answer, request_id)
 
 
+async def say(socket: ServerConnection, frame: bytes) -> None:
+    await socket.send(frame, text=True)
+
+
 async def _well(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
-    await socket.send(await server.answer(session_id, request))
+    await say(socket, await server.answer(session_id, request))
 
 
 async def _dropped_before(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
@@ -100,27 +104,27 @@ async def _garbage(server: FakeServer, socket: ServerConnection, session_id: str
 
 
 async def _shifted(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
-    await socket.send(await server.answer(session_id, request, request_id="another"))
+    await say(socket, await server.answer(session_id, request, request_id="another"))
 
 
 async def _shifted_error(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
-    await socket.send(error_frame(Unavailable("away", retryable=False), "another"))
+    await say(socket, error_frame(Unavailable("away", retryable=False), "another"))
 
 
 async def _full(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
-    await socket.send(error_frame(CapacityReached("Server at capacity.", active_sessions=2, max_sessions=2)))
+    await say(socket, error_frame(CapacityReached("Server at capacity.", active_sessions=2, max_sessions=2)))
     await socket.close(1000)
 
 
 async def _taken_over(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
-    await socket.send(error_frame(SessionTakenOver("A newer socket has attached.")))
+    await say(socket, error_frame(SessionTakenOver("A newer socket has attached.")))
     await socket.close(4001)
 
 
 async def _taken_over_by_name(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
     """As an answer to the request; the socket is closed a little later."""
     assert not isinstance(request, CloseRequest)
-    await socket.send(error_frame(SessionTakenOver("A newer socket has attached."), request.request_id))
+    await say(socket, error_frame(SessionTakenOver("A newer socket has attached."), request.request_id))
 
 
 async def _taken_over_silently(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
@@ -136,13 +140,13 @@ async def _late(server: FakeServer, socket: ServerConnection, session_id: str, r
     late = await server.answer(session_id, request)
     following = await socket.recv()
     assert isinstance(following, str)
-    await socket.send(late)
-    await socket.send(await server.answer(session_id, decode_frame(parse_frame(following))))
+    await say(socket, late)
+    await say(socket, await server.answer(session_id, decode_frame(parse_frame(following))))
 
 
 async def _away(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
     assert not isinstance(request, CloseRequest)
-    await socket.send(error_frame(Unavailable("The store is away.", retryable=True), request.request_id))
+    await say(socket, error_frame(Unavailable("The store is away.", retryable=True), request.request_id))
 
 
 async def _slowly_away(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
@@ -158,7 +162,7 @@ async def _away_after_a_freeze(server: FakeServer, socket: ServerConnection, ses
 async def _away_for_good(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:
     assert not isinstance(request, CloseRequest)
     error = Unavailable("May have counted.", retryable=False, outcome="unknown")
-    await socket.send(error_frame(error, request.request_id))
+    await say(socket, error_frame(error, request.request_id))
 
 
 FAULTS: dict[str, Callable[[FakeServer, ServerConnection, str, Request], Awaitable[None]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -191,6 +192,18 @@ async def test_a_commit_renews_the_lease_of_its_own_attachment(store: SessionSto
         return record.lease_until_ms > before.lease_until_ms
 
     await until(renewed)
+
+
+async def test_a_commit_that_renews_no_lease_leaves_it_as_it_is(store: SessionStore) -> None:
+    await grown(store, attachment=ONE)
+    before = await store.load("s")
+    assert before is not None
+    await asyncio.sleep(0.01)
+    kept = replace(step(1, attachment=ONE), renews=False)
+    assert (await store.commit("s", kept)).word is Word.COMMITTED
+    after = await store.load("s")
+    assert after is not None
+    assert (after.attachment, after.lease_until_ms, after.body) == (ONE, before.lease_until_ms, b"body 1")
 
 
 async def test_attaching_takes_over(store: SessionStore) -> None:

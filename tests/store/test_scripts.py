@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from hiredis import pack_command
 
 from services.store import scripts
 
@@ -39,8 +40,10 @@ def test_a_script_s_keywords_are_its_keys_and_arguments_in_order(path: Path) -> 
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters)
     names = header(source, "KEYS") + header(source, "ARGV")
     assert [parameter.name for parameter in parameters] == names
-    command = function(**{name: name for name in names})
-    assert command.words[3:] == tuple(names)
+    given = {one.name: one.name if "str" in str(one.annotation) else one.name.encode() for one in parameters}
+    command = function(**given)
+    assert command.words[3:] == tuple(given.values())
+    assert command.packed in {None, pack_command(command.words)}
     for number, name in enumerate(header(source, "ARGV"), 1):
         assert f"ARGV[{number}]" in source, f"{name} is not read"
     assert f"ARGV[{len(header(source, 'ARGV')) + 1}]" not in source

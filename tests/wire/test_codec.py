@@ -57,6 +57,40 @@ def test_a_frame_decodes_to_the_request_it_was_made_of(request: requests.Request
     assert requests.decode_frame(requests.parse_frame(requests.encode_frame(request))) == request
 
 
+def decoded(frame: dict[str, Any]) -> requests.Request | tuple[str, object]:
+    try:
+        return requests.decode_frame(frame)
+    except MetaGameError as error:
+        return error.message, error.fields
+
+
+nearly_steps = st.fixed_dictionaries(
+    {"type": st.just("step"), "data": objects | values},
+    optional={
+        "request_id": names | values | st.text("r", min_size=255, max_size=258),
+        "expect": values
+        | st.fixed_dictionaries(
+            {"step_count": st.integers(-1, 9) | values}, optional={"episode_id": text | values, "more": values}
+        ),
+        "more": values,
+    },
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(frame=nearly_steps)
+def test_a_step_known_by_sight_is_what_pydantic_finds_in_it(frame: dict[str, Any]) -> None:
+    by_sight = decoded(frame)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requests, "_plain_step", lambda _: None)
+        assert decoded(frame) == by_sight
+
+
+def test_a_plain_step_is_known_by_sight() -> None:
+    for more in ({}, {"request_id": "r"}, {"expect": {"episode_id": "e", "step_count": 0}}):
+        assert requests._plain_step({"type": "step", "data": {}, **more}) is not None
+
+
 @quick
 @given(request=resets)
 def test_a_reset_body_decodes_to_the_request_it_was_made_of(request: ResetRequest) -> None:

@@ -1,6 +1,6 @@
--- One step or reset: swap generation and body, remember the request, renew lease and TTL.
+-- One step or reset: swap generation and body, remember the request, renew TTL and, if asked, lease.
 -- KEYS: record
--- ARGV: attachment (16 bytes, or '' for no fence), entry (20 bytes, or ''), expected, generation, body, ttl_ms, lease_ms
+-- ARGV: attachment (16 bytes, or '' for no fence), entry (20 bytes, or ''), expected, generation, body, ttl_ms, lease_ms (or '', which leaves the lease as it is)
 -- OUT:  {gone} {unreadable} {superseded} {replayed, record} {conflict, record} {stale, record} {committed}
 -- Decided in that order; replayed, conflict and stale renew the TTL too, which makes each a write: a WAIT for replicas covers a connection's own writes only, and these show what another one may have written.
 -- The one write of a commit is the SET, so that a Redis out of memory refuses all of it.
@@ -35,7 +35,7 @@ if sub(record, 32, 47) ~= expected then
 end
 
 local head
-if attached then
+if attached and lease_ms ~= '' then
   local time = redis.call('TIME')
   head = sub(record, 1, 18) .. string.format('%013.0f', time[1] * 1000 + math.floor(time[2] / 1000) + lease_ms)
 else
