@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from metagame.core.remembered import HASH_BYTES, REMEMBERED
 
-from .base import LEASE_MS, Commit, Draft, InvalidCursor, Origin, Outcome, Page, Record, Word
+from .base import LEASE_MS, Commit, Draft, InvalidCursor, Origin, Outcome, Page, Record, Said, Word
 from .contact import Contact
 
 _GONE = Outcome(Word.GONE)
@@ -96,6 +96,13 @@ class MemoryStore:
 
     async def commit(self, session_id: str, commit: Commit) -> Outcome:
         """Swap body and generation; see `SessionStore.commit`."""
+        return self._commit(session_id, commit)
+
+    def commit_soon(self, session_id: str, commit: Commit, told: Callable[[Said], None]) -> None:
+        """`commit` at once; see `SessionStore.commit_soon`."""
+        told(self._commit(session_id, commit))
+
+    def _commit(self, session_id: str, commit: Commit) -> Outcome:
         now_ms = self._now_ms()
         kept = self._alive(session_id, now_ms)
         if kept is None:
