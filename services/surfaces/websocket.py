@@ -82,6 +82,17 @@ class WebSocketSurface:
 class Socket:
     """One open socket."""
 
+    __slots__ = (
+        "_attachment",
+        "_busy",
+        "_channel",
+        "_close_code",
+        "_engine",
+        "_farewell",
+        "_max_frame_bytes",
+        "anonymous",
+    )
+
     def __init__(self, engine: Engine, channel: Channel, max_frame_bytes: int) -> None:
         self.anonymous = False
         self._engine = engine
