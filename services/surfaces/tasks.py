@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 import structlog
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
@@ -87,16 +87,21 @@ class TasksSurface:
 
     def _answer(self, method: str, arguments: tuple[object, ...], shape: Callable[[Any], object]) -> Response:
         """What the game says, in the answer's shape; raises for what it does not say."""
-        ask = getattr(self._game, method, None)
-        if ask is None:
-            raise HTTPException(HTTPStatus.NOT_IMPLEMENTED, f"{method} is not supported for this environment")
+        ask = getattr(self._game, method, _not_supported)
         try:
             return Response(strictjson.dumps(shape(ask(*arguments))), media_type=JSON)
         except MetaGameError:
             raise
+        except NotImplementedError:
+            why = f"{method} is not supported for this environment"
+            raise HTTPException(HTTPStatus.NOT_IMPLEMENTED, why) from None
         except IndexError:
             raise HTTPException(HTTPStatus.BAD_REQUEST, "Invalid task index") from None
         except Exception as failure:  # the game is somebody's code: its failure is an answer, not a crash
             log.exception("the game failed", game=self._game.name, asked=method)
             message = "The game failed to say which tasks it has. Its own error says why, in the log."
             raise GameFailed(message) from failure
+
+
+def _not_supported(*_: object) -> Never:
+    raise NotImplementedError
