@@ -80,6 +80,7 @@ def listen(settings: Settings) -> socket.socket:
         raise SettingsError(message) from None
     listener.set_inheritable(True)
     keep_alive(listener)
+    listener.listen(BACKLOG)  # already now: who reads the line that it serves, may connect
     return listener
 
 

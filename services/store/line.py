@@ -164,25 +164,23 @@ class Line(asyncio.Protocol):
     def _read(self, trip: _Trip) -> bool:
         """Each request's reply: handed out, or kept until it is confirmed, or what its refusal means."""
         gets, batch, asking, holds = self._reader.gets, trip.batch, self._asking, self._replicas is not None
-        at, end = trip.read, len(trip.batch)
-        while at < end:
+        end = len(trip.batch)
+        while trip.read < end:
             reply = gets()
             if reply is False:  # not there yet
-                trip.read = at
                 return False
             if asking:
                 trip.asked = not trip.asked
                 if trip.asked:  # whatever it says: if it is refused, so is the command
                     continue
-            request = batch[at]
-            at += 1
+            request = batch[trip.read]
+            trip.read += 1
             if type(reply) is Refusal:
                 self._refused(trip, request, reply)
             elif holds:
                 trip.held.append((request, reply))
             elif not request.receiver.done():  # its sender may have been cancelled
                 request.receiver.set_result(reply)
-        trip.read = at
         return self._replicas is None or self._confirm(trip, self._replicas)
 
     def _refused(self, trip: _Trip, request: Request, refusal: Refusal) -> None:

@@ -253,16 +253,16 @@ class RedisStore:
 
 
 class _Telling:
-    """The receiver of a commit's reply, who passes its outcome on."""
+    """The receiver of a commit's reply, who passes its outcome on, once."""
 
     __slots__ = ("_told",)
 
     def __init__(self, told: Callable[[Said], None]) -> None:
-        self._told = told
+        self._told: Callable[[Said], None] | None = told
 
     def done(self) -> bool:
-        """Never: what became of a commit is always of interest."""
-        return False
+        """Whether it was passed on."""
+        return self._told is None
 
     def set_result(self, reply: list[bytes], /) -> None:
         """Pass on what the reply means."""
@@ -271,11 +271,18 @@ class _Telling:
             said = _outcome(reply)
         except UnreadableRecord as unreadable:
             said = unreadable
-        self._told(said)
+        except Exception as broken:  # noqa: BLE001 - a record that is none is this one's misfortune, not the connection's
+            said = StoreUnavailable(f"an answer that cannot be read: {broken}", unknown=True)
+        self._tell(said)
 
     def set_exception(self, error: StoreUnavailable, /) -> None:
         """Pass on why there is none."""
-        self._told(error)
+        self._tell(error)
+
+    def _tell(self, said: Said) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            told(said)
 
 
 def _outcome(reply: list[bytes]) -> Outcome:

@@ -137,7 +137,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def post(self, text: bytes) -> None:
         """Send a text frame without waiting; nothing once the socket is closing or gone."""
-        if not self.disconnected and not self.close_sent:
+        if not self.close_sent and not self.transport.is_closing():
             self.transport.write(text_frame(text))
 
     async def send_close(self, code: int) -> None:

@@ -132,6 +132,7 @@ class Socket:
                 self._busy = False
         finally:
             channel.offer(None)
+            del self._attachment  # which holds this: else both were garbage that only the collector finds
         await channel.close(self._close_code)
 
     def _begin(self, frame: Frame) -> bool:

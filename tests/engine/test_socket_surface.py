@@ -1,6 +1,7 @@
 """The socket surface as its ASGI server sees it: what is sent, in which order."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Coroutine
 from typing import Any, Self
@@ -8,9 +9,11 @@ from typing import Any, Self
 import pytest
 
 from metagame.errors import SessionLost
+from services.attachment import Attachment
 from services.engine import Engine
 from services.lifecycle import Lifecycle
 from services.store.base import UnreadableRecord
+from services.surfaces import websocket
 from services.surfaces.channel import EXTENSION, DirectChannel, Message
 from services.surfaces.websocket import WebSocketSurface
 from tests.engine.conftest import EngineOf
@@ -303,3 +306,25 @@ async def test_a_bug_behind_a_commit_ends_its_own_socket_and_not_the_store_s_cal
     assert all(soon.exception() is None for soon in store.soon)
     assert not engine.attachments
     assert (await engine.state("s")).step_count == 1
+
+
+async def test_a_socket_that_has_gone_is_no_garbage(kind: SocketType, engine: Engine) -> None:
+    def left() -> int:
+        return sum(isinstance(one, websocket.Socket | Attachment) for one in gc.get_objects())
+
+    gc.collect()
+    before = left()
+    gc.disable()
+    try:
+        for closes in (True, False):
+            socket = await kind(engine, lifecycle(), "/ws").opened()
+            await socket.ask(RESET)
+            await socket.ask(STEP)
+            if closes:
+                socket.say({"type": "close"})
+                await socket.close_code()
+            await socket.drop()
+            del socket
+        assert left() == before
+    finally:
+        gc.enable()

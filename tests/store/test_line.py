@@ -300,3 +300,24 @@ async def test_a_line_over_tls_is_like_any(tls_redis: tuple[RedisServer, str]) -
     assert await store.commit("s", step(2)) == Outcome(Word.COMMITTED)
     await store.end("s")
     await store.close()
+
+
+@pytest.mark.parametrize(
+    "reply", [b"*1\r\n$9\r\ncommitted\r\n?garbled\r\n", b"*2\r\n$5\r\nstale\r\n$33\r\n1n" + b"x" * 31 + b"\r\n"]
+)
+async def test_what_became_of_a_commit_is_told_once_whatever_comes_behind_it(
+    server: ScriptedServer, store: RedisStore, reply: bytes
+) -> None:
+    answers = iter([None, reply, None])
+    server.answer = lambda _: next(answers, None)
+    said: dict[str, list[object]] = {"a": [], "b": []}
+    for name, told in said.items():
+        store.commit_soon(name, step(1), told.append)
+
+    async def all_told() -> bool:
+        return all(said.values())
+
+    await until(all_told)
+    await asyncio.sleep(0.05)
+    assert [len(told) for told in said.values()] == [1, 1]
+    assert any(isinstance(told[0], StoreUnavailable) for told in said.values())

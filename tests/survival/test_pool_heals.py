@@ -31,16 +31,16 @@ MAX_SESSIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A pool, full, some time after one of its workers died."""
+    """A pool, full, some time after three of its workers died."""
 
     redis: RedisServer
     survivor: Worker
     sleeping: Worker
-    """Stopped when the other died, with an anonymous socket of its own."""
+    """Stopped when the others died, with an anonymous socket of its own."""
     asleep: Socket
     at: float
     anonymous: frozenset[str]
-    """The sessions of the anonymous sockets of both."""
+    """The sessions of the anonymous sockets of all four."""
 
     def has_place(self, session_id: str) -> bool:
         with self.redis.client() as redis:
@@ -58,33 +58,36 @@ class Crash:
 async def crash(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Crash]:
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(redis_server(tmp_path_factory.mktemp("heals")))
-        port = free_port()
-        proxy = await stack.enter_async_context(redis_proxy(port, redis.port))
-        urls = (f"redis://127.0.0.1:{port}", redis.url, redis.url)
-        dying, sleeping, survivor = several = [
+        # A call that is held holds up what the same worker asks after it: one worker, one operation that breaks off.
+        proxies = [await stack.enter_async_context(redis_proxy(free_port(), redis.port)) for _ in range(3)]
+        urls = (*[f"redis://127.0.0.1:{proxy.port}" for proxy in proxies], redis.url, redis.url)
+        *dying, sleeping, survivor = several = [
             Worker(METAGAME_REDIS_URL=url, METAGAME_MAX_SESSIONS=str(MAX_SESSIONS)) for url in urls
         ]
         for worker in several:
             stack.callback(worker.end)
         await running(*several)
-        client = await stack.enter_async_context(http(dying))
-        await loads_scripts(client)
+        ends, ends_its_record, makes = [await stack.enter_async_context(http(worker)) for worker in dying]
+        await loads_scripts(ends)
         for name in ("record-stays", "record-goes", "placeless"):
-            assert (await client.post("/sessions", json={"session_id": name})).status_code == 201
-            await client.post(f"/sessions/{name}/reset", json={"episode_id": name})
-        for worker in (dying, dying, dying, sleeping):
+            assert (await ends.post("/sessions", json={"session_id": name})).status_code == 201
+            await ends.post(f"/sessions/{name}/reset", json={"episode_id": name})
+        for worker in (*dying, sleeping):
             socket = await stack.enter_async_context(Socket(worker))
             await socket.reset()
-        anonymous = frozenset(await sessions(client)) - {"record-stays", "record-goes", "placeless"}
-        proxy.hold_calls("free")
-        halves = [asyncio.create_task(client.delete("/sessions/record-goes"))]
-        await until(lambda: proxy.held == {"free"}, "an end without its last write")
-        proxy.hold_calls("create", "end")
-        halves.append(asyncio.create_task(client.delete("/sessions/record-stays")))
-        halves.append(asyncio.create_task(client.post("/sessions", json={"session_id": "half-made"})))
-        await until(lambda: proxy.held == {"free", "create", "end"}, "an admission and an end without their second")
+        anonymous = frozenset(await sessions(ends)) - {"record-stays", "record-goes", "placeless"}
+        for proxy, script in zip(proxies, ("free", "end", "create"), strict=True):
+            proxy.hold_calls(script)
+        halves = [
+            asyncio.create_task(ends.delete("/sessions/record-goes")),
+            asyncio.create_task(ends_its_record.delete("/sessions/record-stays")),
+            asyncio.create_task(makes.post("/sessions", json={"session_id": "half-made"})),
+        ]
+        held = [{"free"}, {"end"}, {"create"}]
+        await until(lambda: [proxy.held for proxy in proxies] == held, "two ends and an admission without their last")
         sleeping.send(signal.SIGSTOP)
-        await asyncio.to_thread(dying.kill)
+        for worker in dying:
+            await asyncio.to_thread(worker.kill)
         at = monotonic()
         await asyncio.gather(*halves, return_exceptions=True)
         with redis.client() as looking:
