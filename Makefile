@@ -6,6 +6,7 @@
 # make chaos   load while workers, Redis and balancer fail, and a proof that no step was lost (two minutes)
 # make up      the whole pool by docker compose, built if need be; make roll: new workers, one by one; make down
 # make image   the image meta_game-env:latest; needs docker
+# make space   the folder build/space, for openenv push; another: make space ARGS=FOLDER
 # make lock    the image's pins again; newer ones with ARGS=--upgrade
 #
 # Needed: Python 3.11 or newer with pip, and make; for the tests Redis, HAProxy and Chromium too, which
@@ -26,10 +27,10 @@ TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
 	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python"
 ARGS ?=
 
-.PHONY: docker help demo serve test check format bench chaos up down roll image lock test-setup bench-setup chaos-setup redis chromium haproxy clean
+.PHONY: docker help demo serve test check format bench chaos up down roll image space lock test-setup bench-setup chaos-setup redis chromium haproxy clean
 
 help:
-	@sed -n '1,9s/^# //p' Makefile
+	@sed -n '1,10s/^# //p' Makefile
 
 demo: .venv/.server
 	@$(BIN)/metagame demo $(ARGS)
@@ -83,9 +84,12 @@ docker:
 	@command -v docker >/dev/null || { echo "This needs Docker with Compose. Without it: make serve" >&2; exit 2; }
 
 image: docker
-	@docker build --tag meta_game-env:latest --file deploy/Dockerfile $(ARGS) \
+	@docker build --tag meta_game-env:latest --tag meta-game-env:latest --file deploy/Dockerfile $(ARGS) \
 		--build-arg VERSION="$$(sed -n 's/__version__ = "\(.*\)"/\1/p' metagame/_version.py)" \
 		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
+
+space: .venvs/lock/.installed
+	@$(PYTHON) -m space --uv "$(CURDIR)/.venvs/lock/bin/uv" $(ARGS)
 
 # For the Python and the system of the image, whatever runs here; the pins name versions and hashes, no host.
 PINS = .venvs/lock/bin/uv pip compile --quiet --no-config --python-version 3.13 --python-platform linux \

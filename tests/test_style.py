@@ -29,7 +29,7 @@ SERVICES = (
 )
 """Inside `services` each may import only those before it; the README lists them from the other end."""
 SOURCES = sorted(
-    path for top in ("metagame", "meta_game", "services", "bench", "chaos") for path in (ROOT / top).rglob("*.py")
+    path for top in ("metagame", "meta_game", "services", "bench", "chaos", "space") for path in (ROOT / top).rglob("*.py")
 )
 
 
