@@ -1,4 +1,6 @@
-"""Stages the folder that `openenv push` uploads and `openenv validate` checks: python -m space [FOLDER]
+"""Stages the folder that `openenv push` uploads and `openenv validate` checks.
+
+    python -m space [FOLDER] [--uv UV]
 
 Nothing in it is written by hand twice: the packages are the wheel's, the manifest and the README's front matter the
 project's, the few files of OpenEnv's layout those of deploy/space, and the pins are made by uv as the folder is
@@ -96,7 +98,7 @@ def _project() -> Iterator[tuple[str, str]]:
     extras = PROJECT["project"]["optional-dependencies"]
     [openenv] = extras["openenv"]
     dependencies = [*PROJECT["project"]["dependencies"], *extras["server"], f"{openenv}; extra == 'openenv'"]
-    yield '"VERSION"', json.dumps(version["__version__"])
+    yield '"0.0.0"', json.dumps(version["__version__"])
     yield '"DEPENDENCIES"', ",\n    ".join(json.dumps(one) for one in dependencies)
     yield '"OPENENV"', json.dumps(openenv)
 

@@ -3,8 +3,9 @@
 import sys
 from typing import Any
 
-from metagame import cli
 from metagame_server import app as served
+
+from metagame import cli
 
 
 def main() -> None:
