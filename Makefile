@@ -23,8 +23,10 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 BIN := .venv/bin
 OPENENV := .venvs/openenv-0.10
 OPENENV_011 := .venvs/openenv-0.1.1
+VALIDATORS := .venvs/validators
 TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
-	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python"
+	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python" \
+	METAGAME_TEST_VALIDATORS="$(CURDIR)/$(VALIDATORS)" METAGAME_TEST_UV="$(CURDIR)/.venvs/lock/bin/uv"
 ARGS ?=
 
 .PHONY: docker help demo serve test check format bench chaos up down roll image space lock test-setup bench-setup chaos-setup redis chromium haproxy clean
@@ -105,7 +107,7 @@ lock: .venvs/lock/.installed
 	@.venvs/lock/bin/python $(PIP_INSTALL) uv
 	@touch $@
 
-test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed redis chromium haproxy
+test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed $(VALIDATORS)/.installed .venvs/lock/.installed redis chromium haproxy
 bench-setup: .venv/.bench $(OPENENV)/.installed redis
 chaos-setup: .venv/.server redis haproxy
 
@@ -147,6 +149,14 @@ $(OPENENV_011)/.installed:
 	$(call environment,$(OPENENV_011))
 	@echo "· $(OPENENV_011): openenv-core 0.1.1 from PyPI"
 	@$(OPENENV_011)/bin/python $(PIP_INSTALL) openenv-core==0.1.1
+	@touch $@
+
+# OpenEnv's older validators, without what else comes with them: the current one's environment has all they import.
+$(VALIDATORS)/.installed: $(OPENENV)/.installed
+	@echo "· $(VALIDATORS): OpenEnv 0.2.0, 0.3.0 and 0.4.2 from PyPI"
+	@rm -rf $(VALIDATORS)
+	@for version in 0.2.0 0.3.0 0.4.2; do \
+		$(OPENENV)/bin/python $(PIP_INSTALL) --no-deps --target "$(VALIDATORS)/$$version" "openenv==$$version"; done
 	@touch $@
 
 # $(call from_apt,<commands, any of which will do>,<package>,<how elsewhere>); apt takes one caller at a time.

@@ -30,7 +30,7 @@ from metagame.client import loop
 from metagame.client.options import ClientOptions
 from metagame.client.session import Session
 from metagame.client.shapes import action_payload, check_reset
-from metagame.errors import MetaGameError, ProtocolError, Unavailable, outward
+from metagame.errors import MetaGameError, ProtocolError, SessionLost, Unavailable, outward
 from metagame.games import Observation
 from metagame.models import MetaGameAction, MetaGameObservation, MetaGameState
 
@@ -101,6 +101,10 @@ class GameEnv(EnvClient):  # type: ignore[misc]  # its base is unknown without t
         """The session's id; None until it is connected."""
         return None if self._played is None else self._played[0].session_id
 
+    def _claim_execution_mode(self, mode: str) -> None:
+        """Either, at any time: our session is tied to no event loop, as OpenEnv's socket is."""
+        self._execution_mode = mode
+
     async def _connect_async(self) -> Self:
         """Reach the server, once; raises ConnectionError. What is lost later connects again by itself."""
         if self._played is not None:
@@ -126,11 +130,14 @@ class GameEnv(EnvClient):  # type: ignore[misc]  # its base is unknown without t
         # A client that is forgotten gives its connection up; the session lives as long as it may.
         weakref.finalize(self, loop.start_if_running, transport.close)
         try:
-            await _as_openenv_does(session.state())
-        except ConnectionError as error:
+            with suppress(SessionLost):  # a name that no session has yet
+                await loop.await_from_here(session.state())
+        except Unavailable as error:
             await self._close_async()
             message = f"Failed to connect to {address}: {error}"
-            raise ConnectionError(message) from error.__cause__
+            raise ConnectionError(message) from error
+        except MetaGameError as error:
+            raise _as_openenv_says(error) from error
         return self
 
     async def _disconnect_async(self) -> None:
@@ -263,9 +270,12 @@ async def _as_openenv_does(call: Coroutine[Any, Any, T]) -> T:
     """What the call on the session returns, or its error as OpenEnv's clients raise it."""
     try:
         return await loop.await_from_here(call)
-    except Unavailable as error:
-        raise ConnectionError(str(error)) from error
     except MetaGameError as error:
-        code = "PROTOCOL_ERROR" if isinstance(error, ProtocolError) else outward(error).code
-        message = f"Server error: {error} (code: {code})"
-        raise RuntimeError(message) from error
+        raise _as_openenv_says(error) from error
+
+
+def _as_openenv_says(error: MetaGameError) -> Exception:
+    if isinstance(error, Unavailable):
+        return ConnectionError(str(error))
+    code = "PROTOCOL_ERROR" if isinstance(error, ProtocolError) else outward(error).code
+    return RuntimeError(f"Server error: {error} (code: {code})")
