@@ -142,6 +142,27 @@ def bootstrapped(port: int) -> Any:
     return told
 
 
+def contained(image: str) -> Any:
+    """The same handle with OpenEnv's own provider, on a real engine."""
+    from metagame.openenv import MetaGameEnv
+
+    played = []
+    env = MetaGameEnv.from_docker_image(image)
+    played.append(["straight", _play(env)])
+    env.close()
+    with MetaGameEnv.from_docker_image(image).sync() as synchronous:
+        played.append(["sync", _play(synchronous)])
+
+    async def awaited() -> None:
+        env = await MetaGameEnv.from_docker_image(image)
+        await env.reset()
+        played.append(["awaited", (await env.step({"message": "abc"})).reward])
+        await env.close()
+
+    asyncio.run(awaited())
+    return played
+
+
 def resumed(url: str, pid: int, worker: list[str]) -> Any:
     """Steps while the worker is killed and started again: where the session stands after each."""
     from metagame.openenv import MetaGameAction, MetaGameEnv
