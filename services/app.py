@@ -33,12 +33,13 @@ from .surfaces.http import HttpSurface
 from .surfaces.ops import OpsSurface
 from .surfaces.root_path import RootPath
 from .surfaces.shortcut import Shortcut
+from .surfaces.tasks import TasksSurface
 from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
 
 SETTINGS_EXIT = 2
 WEBSOCKET_PATHS = ("/ws", "/sessions/{session_id}/ws")
-YOUNG_OBJECTS = 10_000
+YOUNG_OBJECTS = 100_000
 """New objects after which garbage is sought among them: with Python's 700, opening sockets costs an eighth more."""
 
 log = structlog.get_logger()
@@ -76,10 +77,13 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     problems.install(app)
     OpsSurface(engine, lifecycle).install(app)
     http = HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes)
-    http.install(app)
+    controlled = settings.mode == "simulation"
+    if controlled:
+        http.install(app)
+    TasksSurface(game, max_body_bytes=settings.max_frame_bytes).install(app)
     socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
-    app.add_middleware(Shortcut, handlers=http.environment, socket=socket)
+    app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
     if settings.root_path is not None:
         app.add_middleware(RootPath, root_path=settings.root_path)
     return app

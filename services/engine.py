@@ -61,12 +61,16 @@ class Engine:
 
     async def step(self, session_id: str, request: StepRequest, attachment: Attachment | None = None) -> Observation:
         """Take one step of the running episode."""
-        action = validate_action(self.game.action_type, request.action)
-        begin = None
-        if self._step_before_reset and attachment is not None and attachment.anonymous:
-            begin = Reset(str(uuid4()), secrets.randbits(63), {})
-        self.active = True
-        return await Submission(self._pool, session_id, attachment, Step(action, request.expect, begin), request).run()
+        return await self._step(session_id, request, attachment).run()
+
+    def step_soon(self, request: StepRequest, attachment: Attachment, told: Callable[[Submission], None]) -> bool:
+        """A socket's `step` without a coroutine, where that is possible; see `Submission.begin`.
+
+        Raises InvalidAction.
+        """
+        if attachment.held is None:
+            return False
+        return self._step(attachment.session_id, request, attachment).begin(told)
 
     async def state(self, session_id: str, attachment: Attachment | None = None) -> StateAnswer:
         """Where the session stands now, whatever this worker remembers."""
@@ -148,6 +152,14 @@ class Engine:
             log.warning("socket left without the store", session=session_hash(attachment.session_id))
             return  # the lease or the TTL ends what could not be ended here
         log.info("session ended" if ends else "socket detached", session=session_hash(attachment.session_id))
+
+    def _step(self, session_id: str, request: StepRequest, attachment: Attachment | None) -> Submission:
+        action = validate_action(self.game.action_type, request.action)
+        begin = None
+        if self._step_before_reset and attachment is not None and attachment.anonymous:
+            begin = Reset(str(uuid4()), secrets.randbits(63), {})
+        self.active = True
+        return Submission(self._pool, session_id, attachment, Step(action, request.expect, begin), request)
 
     def _deadline(self) -> Deadline:
         return Deadline(self._pool.timeout_s, repeatable=True)

@@ -64,3 +64,11 @@ class Game(Protocol):
 
     def step(self, state: State, action: BaseModel) -> tuple[State, Observation]:
         """Take one action; the state it was given stays as it is."""
+
+
+class Documented(Protocol):
+    """What a game may have besides, for `/metadata`."""
+
+    @property
+    def readme(self) -> str | None:
+        """Its README, in Markdown."""

@@ -231,15 +231,20 @@ def decode_reset_body(body: bytes) -> ResetRequest:
 
 def decode_step_body(body: bytes) -> StepRequest:
     """The request in the body of `POST /step`."""
-    if not body.strip():
-        raise invalid([{"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}])
-    checked = _validate(StepBody, _parse_body(body), "body")
+    checked = decode_body(StepBody, body)
     return StepRequest(checked.action, checked.request_id, checked.expected())
 
 
 def decode_make_body(body: bytes) -> str | None:
     """The session id in the body of `POST /sessions`, if there is one."""
     return _validate(MakeBody, _parse_body(body), "body").session_id if body.strip() else None
+
+
+def decode_body(shape: type[ModelT], body: bytes) -> ModelT:
+    """Any other body, which may not be empty."""
+    if not body.strip():
+        raise invalid([{"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}])
+    return _validate(shape, _parse_body(body), "body")
 
 
 def check_request_id(request_id: str) -> str:
@@ -325,8 +330,9 @@ def _parse_body(body: bytes) -> dict[str, Any]:
 
 def _loads(data: JsonT, brace: JsonT, bracket: JsonT) -> Any:
     value = strictjson.loads(data)
-    # Few opening signs cannot be deep: nearly all requests are spared the look inside.
-    if data.count(brace) + data.count(bracket) > MAX_DEPTH and strictjson.deeper_than(value, MAX_DEPTH):
+    # What is short, or has few opening signs, cannot be deep: nearly all requests are spared the look inside.
+    maybe_deep = len(data) > 2 * MAX_DEPTH and data.count(brace) + data.count(bracket) > MAX_DEPTH
+    if maybe_deep and strictjson.deeper_than(value, MAX_DEPTH):
         raise ValueError
     return value
 

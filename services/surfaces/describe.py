@@ -47,6 +47,8 @@ _PAGE: Schema = {
         "next_cursor": {"anyOf": [{"type": "string"}, {"type": "null"}]},
     },
 }
+_SPLIT: Schema = {"type": "object", "properties": {"name": {"type": "string"}, "type": {"type": "string"}}}
+_NO_TASKS = (404, 500, 501)
 _PROBLEM: Schema = {
     "type": "object",
     "properties": {
@@ -97,6 +99,36 @@ def inspect() -> Schema:
 def end() -> Schema:
     """Route arguments of ending a session."""
     return _route("End a session", {204: None}, (400, 503))
+
+
+def environments() -> Schema:
+    """Route arguments of listing environments."""
+    return _route("List environments", {200: {"type": "array", "items": {"type": "string"}}}, ())
+
+
+def splits() -> Schema:
+    """Route arguments of listing splits."""
+    return _route("List splits", {200: {"type": "array", "items": _SPLIT}}, _NO_TASKS)
+
+
+def tasks(body: type[BaseModel]) -> Schema:
+    """Route arguments of listing tasks, all or some."""
+    answer = {"type": "object", "properties": {"tasks": {"type": "array"}, "env_name": {"type": "string"}}}
+    return _about_tasks("List tasks", answer, body)
+
+
+def num_tasks(body: type[BaseModel]) -> Schema:
+    """Route arguments of counting tasks."""
+    return _about_tasks("Count tasks", {"type": "object", "properties": {"num_tasks": {"type": "integer"}}}, body)
+
+
+def task(body: type[BaseModel]) -> Schema:
+    """Route arguments of looking at a task."""
+    return _about_tasks("Look at a task", {"type": "object", "properties": {"task": {}}}, body)
+
+
+def _about_tasks(summary: str, answer: Schema, body: type[BaseModel]) -> Schema:
+    return _route(summary, {200: answer}, (*_NO_TASKS, 400, 413, 422), _asks([], _inlined(body)))
 
 
 def _route(

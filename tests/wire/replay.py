@@ -20,10 +20,12 @@ import httpx
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.servers import Server, run_server
+from tests.servers import run_server
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
 RELEASES = ("0.10.0", "0.1.1")
+PRODUCTION = "0.10.0-production"
+"""The same release in production mode, with tasks: recorded by `recordings/production.py`."""
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 LONG = 1000
 """Recordings show longer messages by their length."""
@@ -44,18 +46,18 @@ def exchanges(release: str) -> list[dict[str, Any]]:
     return recorded
 
 
-def replay_all(release: str, server: Server) -> Iterator[tuple[str, str]]:
+def replay_all(release: str, url: str) -> Iterator[tuple[str, str]]:
     """Each exchange's name and a difference, in the recorded order, by one client that keeps cookies."""
-    with client_of(server) as client:
+    with client_of(url) as client:
         for recorded in exchanges(release):
-            with _other_socket(recorded, server) as url:
-                ours = replay_http(recorded, client) if recorded["kind"] == "http" else replay_socket(recorded, url)
+            with _other_socket(recorded, url) as socket:
+                ours = replay_http(recorded, client) if recorded["kind"] == "http" else replay_socket(recorded, socket)
             for line in differences(expected(recorded), ours):
                 yield recorded["name"], line
 
 
-def client_of(server: Server) -> httpx.Client:
-    return httpx.Client(base_url=server.url, trust_env=False, timeout=WAIT_S)
+def client_of(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, trust_env=False, timeout=WAIT_S)
 
 
 def replay_http(recorded: dict[str, Any], client: httpx.Client) -> dict[str, Any]:
@@ -131,14 +133,15 @@ def _shown(value: Any) -> str:
 
 
 @contextmanager
-def _other_socket(recorded: dict[str, Any], server: Server) -> Iterator[str]:
+def _other_socket(recorded: dict[str, Any], server: str) -> Iterator[str]:
     """The server's socket URL, with the other socket open that the recording had."""
+    url = "ws" + server.removeprefix("http")
     if recorded["name"] not in SECOND_SOCKETS:
-        yield server.ws_url
+        yield url
         return
     with ExitStack() as stack:
         settings = SECOND_SOCKETS[recorded["name"]]
-        url = stack.enter_context(run_server(**settings)).ws_url if settings else server.ws_url
+        url = stack.enter_context(run_server(**settings)).ws_url if settings else url
         stack.enter_context(connect(url + recorded.get("path", "/ws"), open_timeout=WAIT_S, proxy=None))
         yield url
 
