@@ -34,7 +34,7 @@ from metagame.errors import MetaGameError, ProtocolError, SessionLost, Unavailab
 from metagame.games import Observation
 from metagame.models import MetaGameAction, MetaGameObservation, MetaGameState
 
-__all__ = ["GameEnv", "MetaGameEnv"]
+__all__ = ["GameEnv", "MetaGameAction", "MetaGameEnv", "MetaGameObservation", "MetaGameState"]
 
 T = TypeVar("T")
 

@@ -78,7 +78,7 @@ def test_a_stop_ends_it_at_once_and_in_order(space_image: str) -> None:
 
 
 def test_openenv_builds_runs_and_validates_it(docker_engine: None, openenv: Path, staged: Path) -> None:
-    command = [openenv.with_name("openenv"), "validate", str(staged), "--level", "runtime", "--json"]
+    command = [str(openenv.with_name("openenv")), "validate", str(staged), "--level", "runtime", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     results = {one["check_id"]: one["status"] for one in json.loads(done.stdout)["results"]}

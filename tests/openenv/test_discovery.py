@@ -59,7 +59,7 @@ def test_autoenv_starts_the_image_that_make_image_builds(drive: Driver, packages
 
 
 def _installed(uv: str, source: Path, folder: Path) -> Path:
-    command = [uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", folder, source]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    command = [uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target"]
+    done = subprocess.run([*command, str(folder), str(source)], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder

@@ -229,7 +229,7 @@ def _push(
 
 
 def _validated(openenv: Path, *arguments: str) -> Any:
-    command = [openenv.with_name("openenv"), "validate", *arguments, "--json"]
+    command = [str(openenv.with_name("openenv")), "validate", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)

@@ -16,7 +16,7 @@ CRITERIA = {
 
 def failed_criteria(openenv: Path, url: str, *, mode: str = "simulation") -> list[str]:
     """The criteria that a server does not meet, after all of them were asked; its mode is checked on the way."""
-    command = [openenv.with_name("openenv"), "validate", "--url", url, "--json"]
+    command = [str(openenv.with_name("openenv")), "validate", "--url", url, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     report = json.loads(done.stdout)
     assert {one["id"] for one in report["criteria"]} == CRITERIA
