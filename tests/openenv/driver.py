@@ -11,11 +11,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+STEPS_BETWEEN = 50
 
 
 def discovered() -> Any:
@@ -163,22 +166,38 @@ def contained(image: str) -> Any:
     return played
 
 
-def resumed(url: str, pid: int, worker: list[str]) -> Any:
-    """Steps while the worker is killed and started again: where the session stands after each."""
+def resumed(url: str, pid: int, worker: list[str], kills: int) -> Any:
+    """Steps taken without a pause while the worker is killed and started again, and where they end."""
     from metagame.openenv import MetaGameAction, MetaGameEnv
 
     env = MetaGameEnv(base_url=url)
     env.reset(episode_id="mine")
-    stands = []
-    for number in range(1, 4):
-        env.step(MetaGameAction(message="abc"))
-        os.kill(pid, signal.SIGKILL)
-        server = subprocess.Popen(worker, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        pid = server.pid
-        state = env.state()
-        stands.append([state.episode_id, state.step_count, number])
-    os.kill(pid, signal.SIGKILL)
-    return stands
+    steps: list[int] = []
+    started: list[subprocess.Popen[bytes]] = []
+
+    def goes_on() -> None:
+        until = len(steps) + STEPS_BETWEEN
+        while len(steps) < until:
+            time.sleep(0.005)
+
+    def kill_and_start() -> None:
+        for _ in range(kills):
+            goes_on()
+            os.kill(started[-1].pid if started else pid, signal.SIGKILL)
+            quiet = subprocess.DEVNULL
+            started.append(subprocess.Popen(worker, cwd=CHECKOUT, stdout=quiet, stderr=quiet))
+        goes_on()
+
+    killing = threading.Thread(target=kill_and_start)
+    killing.start()
+    while killing.is_alive():
+        steps.append(env.step(MetaGameAction(message="abc")).metadata["step"])
+    state = env.state()
+    env.close()
+    for server in started:
+        server.kill()
+        server.wait()
+    return {"steps": steps, "state": [state.episode_id, state.step_count]}
 
 
 def told_what_is_wrong(url: str) -> Any:
