@@ -6,6 +6,7 @@ python driver.py NAME ARGUMENTS     calls a function here with a JSON list; the 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 import signal
@@ -186,6 +187,7 @@ def resumed(url: str, pid: int, worker: list[str], kills: int) -> Any:
             os.kill(started[-1].pid if started else pid, signal.SIGKILL)
             quiet = subprocess.DEVNULL
             started.append(subprocess.Popen(worker, cwd=CHECKOUT, stdout=quiet, stderr=quiet))
+            atexit.register(started[-1].kill)
         goes_on()
 
     killing = threading.Thread(target=kill_and_start)
@@ -327,6 +329,7 @@ class _Processes:
         self.images: list[str] = []
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(lambda: self._process is not None and self._process.kill())
 
     @property
     def running(self) -> bool:
