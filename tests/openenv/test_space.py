@@ -202,10 +202,13 @@ def test_staging_again_replaces_the_folder_and_leaves_any_other_alone(uv: str, s
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
 
 
-def test_staging_without_uv_says_so_and_changes_nothing(tmp_path: Path) -> None:
+def test_staging_without_a_working_uv_says_so_and_changes_nothing(tmp_path: Path) -> None:
     refused = _stage(str(tmp_path / "space"), "--uv", str(tmp_path / "no-uv"))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "pip install uv" in refused.stderr
+    refused = _stage(str(tmp_path / "space"), "--uv", "false")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "uv lock failed" in refused.stderr
     assert list(tmp_path.iterdir()) == []
 
 
