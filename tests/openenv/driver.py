@@ -329,7 +329,7 @@ class _Processes:
         self.images: list[str] = []
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
-        atexit.register(lambda: self._process is not None and self._process.kill())
+        atexit.register(self._end)
 
     @property
     def running(self) -> bool:
@@ -354,9 +354,13 @@ class _Processes:
 
     def stop_container(self) -> None:
         assert self._process is not None
-        self._process.kill()
-        self._process.communicate()
-        self._process = None
+        self._end()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
 
 if __name__ == "__main__":
