@@ -202,6 +202,30 @@ def resumed(url: str, pid: int, worker: list[str], kills: int) -> Any:
     return {"steps": steps, "state": [state.episode_id, state.step_count]}
 
 
+def cut_off(url: str, pid: int) -> Any:
+    """A step that its caller gave up while the server hung; then a step, where the session stands, and another step."""
+    from metagame.openenv import MetaGameEnv
+
+    async def play() -> Any:
+        async with MetaGameEnv(base_url=url) as env:
+            await env.reset()
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await asyncio.wait_for(env.step({"message": "late"}), 0.3)
+            except TimeoutError as error:
+                gave_up = type(error).__name__
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            try:
+                await env.step({"message": "blind"})
+            except RuntimeError as error:
+                refused = type(error.__cause__).__name__
+            stands = (await env.state()).step_count
+            return [gave_up, refused, stands in {0, 1}, (await env.step({"message": "next"})).metadata["step"] - stands]
+
+    return asyncio.run(play())
+
+
 def told_what_is_wrong(url: str) -> Any:
     """Errors as they are raised: the type, the text, and the type of the cause."""
     from metagame.openenv import MetaGameEnv

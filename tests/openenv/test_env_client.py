@@ -36,6 +36,11 @@ def test_it_goes_on_in_its_episode_when_workers_are_killed_under_it_and_steps_on
     assert played == {"steps": list(range(1, taken + 1)), "state": ["mine", taken]}
 
 
+def test_a_step_that_its_caller_gave_up_is_not_guessed_at(drive: Driver) -> None:
+    with run_server() as server:
+        assert drive("cut_off", server.url, server.process.pid) == ["TimeoutError", "SessionMoved", True, 1]
+
+
 def test_the_handle_of_a_container_works_straight_with_sync_and_awaited_and_leaves_none_behind(drive: Driver) -> None:
     told = drive("bootstrapped", free_port(), METAGAME_PYTHON=sys.executable)
     assert told == {
