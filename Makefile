@@ -6,6 +6,7 @@
 # make chaos   load while workers, Redis and balancer fail, and a proof that no step was lost (two minutes)
 # make up      the whole pool by docker compose, built if need be; make roll: new workers, one by one; make down
 # make image   the image meta_game-env:latest; needs docker
+# make space   the folder build/space, for openenv push; another: make space ARGS=FOLDER
 # make lock    the image's pins again; newer ones with ARGS=--upgrade
 #
 # Needed: Python 3.11 or newer with pip, and make; for the tests Redis, HAProxy and Chromium too, which
@@ -23,14 +24,16 @@ BIN := .venv/bin
 OPENENV := .venvs/openenv-0.10
 OPENENV_011 := .venvs/openenv-0.1.1
 OPENENV_BETWEEN := .venvs/openenv-0.2.1 .venvs/openenv-0.2.3 .venvs/openenv-0.3.0
+VALIDATORS := .venvs/validators
 TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
-	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python"
+	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python" \
+	METAGAME_TEST_VALIDATORS="$(CURDIR)/$(VALIDATORS)" METAGAME_TEST_UV="$(CURDIR)/.venvs/lock/bin/uv"
 ARGS ?=
 
-.PHONY: docker help demo serve test check format bench chaos up down roll image lock test-setup bench-setup chaos-setup redis chromium haproxy clean
+.PHONY: docker help demo serve test check format bench chaos up down roll image space lock test-setup bench-setup chaos-setup redis chromium haproxy clean
 
 help:
-	@sed -n '1,9s/^# //p' Makefile
+	@sed -n '1,10s/^# //p' Makefile
 
 demo: .venv/.server
 	@$(BIN)/metagame demo $(ARGS)
@@ -84,9 +87,12 @@ docker:
 	@command -v docker >/dev/null || { echo "This needs Docker with Compose. Without it: make serve" >&2; exit 2; }
 
 image: docker
-	@docker build --tag meta_game-env:latest --file deploy/Dockerfile $(ARGS) \
+	@docker build --tag meta_game-env:latest --tag meta-game-env:latest --file deploy/Dockerfile $(ARGS) \
 		--build-arg VERSION="$$(sed -n 's/__version__ = "\(.*\)"/\1/p' metagame/_version.py)" \
 		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
+
+space: .venvs/lock/.installed
+	@$(PYTHON) -m space --uv "$(CURDIR)/.venvs/lock/bin/uv" $(ARGS)
 
 # For the Python and the system of the image, whatever runs here; the pins name versions and hashes, no host.
 PINS = .venvs/lock/bin/uv pip compile --quiet --no-config --python-version 3.13 --python-platform linux \
@@ -102,7 +108,8 @@ lock: .venvs/lock/.installed
 	@.venvs/lock/bin/python $(PIP_INSTALL) uv
 	@touch $@
 
-test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed $(OPENENV_BETWEEN:%=%/.installed) redis chromium haproxy
+test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed $(OPENENV_BETWEEN:%=%/.installed) \
+	$(VALIDATORS)/.installed .venvs/lock/.installed redis chromium haproxy
 bench-setup: .venv/.bench $(OPENENV)/.installed redis
 chaos-setup: .venv/.server redis haproxy
 
@@ -144,6 +151,14 @@ $(OPENENV_011)/.installed:
 	$(call environment,$(OPENENV_011))
 	@echo "· $(OPENENV_011): openenv-core 0.1.1 from PyPI"
 	@$(OPENENV_011)/bin/python $(PIP_INSTALL) openenv-core==0.1.1
+	@touch $@
+
+# OpenEnv's older validators, without what else comes with them: the current one's environment has all they import.
+$(VALIDATORS)/.installed: $(OPENENV)/.installed
+	@echo "· $(VALIDATORS): OpenEnv 0.2.0, 0.3.0 and 0.4.2 from PyPI"
+	@rm -rf $(VALIDATORS)
+	@for version in 0.2.0 0.3.0 0.4.2; do \
+		$(OPENENV)/bin/python $(PIP_INSTALL) --no-deps --target "$(VALIDATORS)/$$version" "openenv==$$version"; done
 	@touch $@
 
 # The releases between, each by itself but for what it depends on, which is 0.10's: pip finds that in its range,

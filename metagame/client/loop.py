@@ -1,4 +1,4 @@
-"""One event loop on one daemon thread, on which every synchronous client of the process runs.
+"""One event loop on one daemon thread, on which every synchronous client of the process runs, and OpenEnv's too.
 
 It starts at first use. A forked child gets one of its own: the parent's is left alone there,
 since closing its copy would disturb the parent.
@@ -24,7 +24,8 @@ class _Background:
     """The loop, and what a fork or the interpreter's end makes of it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a forgotten client's finalizer may run anywhere, in here too.
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._inherited: list[object] = []
@@ -48,7 +49,7 @@ class _Background:
                 asyncio.run_coroutine_threadsafe(call(), self._loop)
 
     def _forget(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._inherited += [self._loop, self._thread]
         self._loop = self._thread = None
 
@@ -92,6 +93,11 @@ def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         call.cancel()
         raise
+
+
+async def await_from_here(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the background loop and await its result on this one; cancelling cancels it."""
+    return await asyncio.wrap_future(_background.submit(coroutine))
 
 
 class _Call(Generic[T]):

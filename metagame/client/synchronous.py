@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, Unpack
 from pydantic import BaseModel
 
 from metagame.client import loop
+from metagame.client.autoenv import callable_by_autoenv
 from metagame.client.options import (
     BASE_URL,
     READY_TIMEOUT_S,
@@ -160,6 +161,7 @@ class GameEnv(Generic[ActionT, ObservationT]):
         return step_result(self.observation_type, answer)
 
 
+@callable_by_autoenv
 class MetaGameEnv(GameEnv[MetaGameAction, MetaGameObservation]):
     """One session of the Meta Game, synchronous; AsyncGameEnv says what its arguments mean."""
 

@@ -159,6 +159,27 @@ def test_a_client_that_is_forgotten_gives_up_its_socket_and_not_its_session(url:
         assert other.state().episode_id == "kept"
 
 
+def test_a_forgotten_client_may_be_collected_while_another_ones_call_is_handed_over() -> None:
+    """Python collects cycles wherever it stands, and so runs the client's finalizer there."""
+    code = """
+import asyncio, gc
+from metagame import MetaGameEnv
+from metagame.client import loop
+
+def forget():
+    env = MetaGameEnv()
+    env.itself = env
+
+loop.wait_for(asyncio.sleep(0))
+for later in range(1, 400):
+    gc.collect()
+    gc.set_threshold(later)
+    forget()
+    loop.wait_for(asyncio.sleep(0))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 @pytest.mark.parametrize("transport", ["websocket", "http"])
 @pytest.mark.parametrize("ending", ["", "raise SystemExit(0)", "signal.raise_signal(signal.SIGINT)"])
 def test_a_program_that_never_closes_its_client_ends_quietly(url: str, transport: str, ending: str) -> None:

@@ -18,11 +18,13 @@ from metagame import AsyncMetaGameEnv, MetaGameAction
 from tests.balancer.certificates import make_certificate
 from tests.containers import engine
 from tests.containers.compose import ComposePool, compose_pool
+from tests.openenv.conftest import openenv
+from tests.openenv.validate import failed_criteria
 from tests.survival.conftest import stock
 from tests.survival.load import Load
 from tests.survival.stock import StockClients
 
-__all__ = ["stock"]
+__all__ = ["openenv", "stock"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 FIRST_ANSWER_S = 30.0
@@ -56,6 +58,10 @@ async def under_load(pool: ComposePool, *events: Callable[[], Any]) -> None:
 async def test_the_first_answer_comes_within_30_s_of_make_up(started: tuple[ComposePool, float]) -> None:
     _, took_s = started
     assert took_s < FIRST_ANSWER_S
+
+
+async def test_openenv_validates_the_pool_behind_its_balancer(pool: ComposePool, openenv: Path) -> None:
+    assert await asyncio.to_thread(failed_criteria, openenv, pool.url) == []
 
 
 async def test_scaling_from_3_to_5_to_2_workers_is_not_seen_by_clients(pool: ComposePool) -> None:

@@ -90,11 +90,13 @@ def stock_clients(which: str, python: str) -> Iterator[StockClients]:
 
 def interpreter(variable: str, folder: str) -> str:
     """The interpreter that the variable names; without one, that of a folder that the Makefile fills."""
-    named = os.environ.get(variable)
-    if named:
-        return named
+    return os.environ.get(variable) or str(made(folder) / "bin" / "python")
+
+
+def made(folder: str) -> Path:
+    """A folder that the Makefile fills, filled."""
     (ROOT / ".venvs").mkdir(exist_ok=True)
     with (ROOT / ".venvs" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may want it at once
         subprocess.run(["make", "-s", "-C", str(ROOT), f"{folder}/.installed"], check=True, stdout=subprocess.DEVNULL)
-    return str(ROOT / folder / "bin" / "python")
+    return ROOT / folder

@@ -1,0 +1,1 @@
+"""The folder that becomes a Hugging Face Space: `python -m space`."""
