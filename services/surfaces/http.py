@@ -10,11 +10,10 @@ from dataclasses import asdict, replace
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
-from starlette.requests import ClientDisconnect
 
 from metagame.core import strictjson
 from metagame.core.session import check_session_id
-from metagame.errors import InvalidRequest, SessionLost, TooLarge
+from metagame.errors import SessionLost
 from metagame.wire.answers import StateAnswer, observation_body, state_body
 from metagame.wire.requests import (
     ResetRequest,
@@ -24,7 +23,6 @@ from metagame.wire.requests import (
     decode_reset_body,
     decode_step_body,
     invalid,
-    not_an_object,
 )
 
 from ..engine import Engine
@@ -32,6 +30,7 @@ from ..lifecycle import Lifecycle
 from ..records import SessionItem, new_session_id
 from ..store.base import InvalidCursor
 from . import describe
+from .body import read_body
 from .naming import derived_session, session_headers, session_of, tell
 from .presence import check_present
 from .problems import JSON
@@ -76,7 +75,7 @@ class HttpSurface:
     async def reset(self, request: Request) -> Response:
         """Start an episode, in a session of its own where none is named."""
         named = session_of(request)
-        asked = decode_reset_body(await self._body(request))
+        asked = decode_reset_body(await read_body(request, self._max_body_bytes))
         key = request.headers.get(IDEMPOTENCY_KEY)
         session_id = named or derived_session("reset", asked.request_id, key) or new_session_id()
         answer = await self._engine.reset(session_id, _with_key(asked, request))
@@ -87,7 +86,7 @@ class HttpSurface:
     async def step(self, request: Request) -> Response:
         """Take one step of the session's episode."""
         session_id = session_of(request)
-        asked = decode_step_body(await self._body(request))
+        asked = decode_step_body(await read_body(request, self._max_body_bytes))
         if session_id is None:
             message = (
                 "This request names no session. Send a reset first and name its session:"
@@ -106,7 +105,7 @@ class HttpSurface:
 
     async def make(self, request: Request) -> Response:
         """Make a session, or find the one of this name."""
-        named = decode_make_body(await self._body(request))
+        named = decode_make_body(await read_body(request, self._max_body_bytes))
         own = derived_session("make", request.headers.get(IDEMPOTENCY_KEY)) if named is None else None
         item, made = await self._engine.make(own if named is None else named)
         tell(request, item.session_id)
@@ -139,29 +138,6 @@ class HttpSurface:
         await self._engine.end(tell(request, check_session_id(session_id)))
         return Response(status_code=204, headers=session_headers(request))
 
-    async def _body(self, request: Request) -> bytes:
-        """The request's JSON body, empty where there is none; raises TooLarge or InvalidRequest."""
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._max_body_bytes:
-            raise self._too_large()
-        body = bytearray()
-        try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > self._max_body_bytes:
-                    raise self._too_large()
-        except ClientDisconnect:
-            message = "The body did not arrive whole."
-            raise InvalidRequest(message) from None
-        await check_present(request)
-        if body and not _is_json(request.headers.get("content-type", "")):
-            raise not_an_object(body.decode(errors="replace"))
-        return bytes(body)
-
-    def _too_large(self) -> TooLarge:
-        message = f"A body may have up to {self._max_body_bytes} bytes."
-        return TooLarge(message, limit_bytes=self._max_body_bytes)
-
     def _json(self, request: Request, body: bytes, status: int = 200) -> Response:
         headers = session_headers(request)
         if self._lifecycle.draining:
@@ -176,11 +152,6 @@ def _with_key(asked: RequestT, request: Request) -> RequestT:
     if asked.request_id is not None or not key:
         return asked
     return replace(asked, request_id=check_request_id(key))
-
-
-def _is_json(content_type: str) -> bool:
-    media_type = content_type.partition(";")[0].strip().lower()
-    return media_type == JSON or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
 def _item_body(item: SessionItem) -> bytes:

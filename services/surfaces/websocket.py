@@ -14,9 +14,11 @@ from starlette.requests import HTTPConnection
 
 from metagame.core.codec import NewerRecord
 from metagame.errors import InvalidJson, InvalidSessionId, MetaGameError, TooLarge, outward
-from metagame.wire.answers import error_frame, observation_frame, state_frame
+from metagame.wire.answers import error_frame, mcp_frame, observation_frame, state_frame
+from metagame.wire.jsonrpc import call_of, error_reply
 from metagame.wire.requests import (
     CloseRequest,
+    McpRequest,
     Request,
     ResetRequest,
     StepRequest,
@@ -30,6 +32,7 @@ from ..engine import Engine
 from ..lifecycle import Lifecycle
 from .channel import Channel, Frame, Message, Receive, Send, channel_of
 from .naming import named_session
+from .rpc import Caller, answer_call
 
 NORMAL = 1000
 DRAINING = 1012
@@ -152,16 +155,27 @@ class Socket:
             self._close_code = outward(error).close_code or elsewhere or self._close_code
             return error_frame(error, request_id)
 
-    async def _ask(self, request: Request, attachment: Attachment) -> bytes:
+    async def _ask(self, request: Request | McpRequest, attachment: Attachment) -> bytes:
         if isinstance(request, StepRequest):
             stepped = await self._engine.step(attachment.session_id, request, attachment)
             return observation_frame(stepped, request.request_id)
         if isinstance(request, ResetRequest):
             ready = await self._engine.reset(attachment.session_id, request, attachment)
             return observation_frame(ready, request.request_id)
+        if isinstance(request, McpRequest):
+            return await self._call(request, attachment)
         assert not isinstance(request, CloseRequest)  # noqa: S101 - answered by the caller
         state = await self._engine.state(attachment.session_id, attachment)
         return state_frame(state, request.request_id)
+
+    async def _call(self, request: McpRequest, attachment: Attachment) -> bytes:
+        """The answer to a JSON-RPC call; on an anonymous socket it begins no episode, so that a lost one is loud."""
+        try:
+            call = call_of(request.call)
+        except MetaGameError as error:
+            return mcp_frame(error_reply(error), request.request_id)
+        caller = Caller(attachment.session_id, request.request_id, attachment, begins=not attachment.anonymous)
+        return mcp_frame(await answer_call(self._engine, call, caller), request.request_id)
 
     def _text(self, frame: Frame) -> str:
         if isinstance(frame, bytes):
