@@ -31,13 +31,17 @@ class Call:
 def decode_call(data: bytes | str) -> Call:
     """The call in a body or frame; raises InvalidJson, or InvalidRequest with `errors`."""
     try:
-        return call_of(parse_frame(data if isinstance(data, str) else data.decode()))
+        message = parse_frame(data if isinstance(data, str) else data.decode())
     except UnicodeDecodeError:
-        message = "Parse error: Text is not UTF-8"
-        raise InvalidJson(message) from None
+        text = "Parse error: Text is not UTF-8"
+        raise InvalidJson(text) from None
     except InvalidJson as wrong:
-        message = f"Parse error{wrong.message.removeprefix('Invalid JSON')}"
-        raise InvalidJson(message) from None
+        text = f"Parse error{wrong.message.removeprefix('Invalid JSON')}"
+        raise InvalidJson(text) from None
+    except InvalidRequest:
+        text = "Invalid request: a call is one JSON object"
+        raise InvalidRequest(text) from None
+    return call_of(message)
 
 
 def call_of(message: dict[str, Any]) -> Call:

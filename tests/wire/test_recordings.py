@@ -37,18 +37,19 @@ WEB = (
     "web POST /web/step {'json': {'message': 'hi'}}",
     "web GET /web/state {}",
 )
-MCP_10 = (
-    "mcp empty object (validator probe)",
+NO_REQUEST = ("mcp empty object (validator probe)", "mcp wrong jsonrpc", "mcp extra field", "mcp params not object")
+REFUSED_CALLS = (
+    *NO_REQUEST,
     "mcp bad json",
     "mcp array",
-    "mcp wrong jsonrpc",
-    "mcp extra field",
     "mcp unknown method",
-    "mcp initialize",
     "mcp notification (no id)",
-    "mcp tools/*",
-    "mcp params not object",
-    "mcp session *",
+    "mcp tools/call",
+    "mcp tools/call no name",
+    "mcp tools/list unknown session_id",
+    "mcp session close after ws gone",
+    "mcp session close twice",
+    "mcp session close no id",
 )
 
 
@@ -163,44 +164,119 @@ NOW = (
         ("body.info.contact: - *", "body.info.license: - *", 'body.info.version: "1.0.0" -> *'),
     ),
     Known(
-        "/mcp and the task routes come with later releases",
+        "the task routes come with a later release",
         ("openapi",),
-        ("body.paths./mcp: - *", "body.paths./list_environments: - *", "body.paths./{env_name}/*: - *"),
+        ("body.paths./list_environments: - *", "body.paths./{env_name}/*: - *"),
     ),
     Known(
-        "/mcp comes with a later release",
-        MCP_10,
+        "MCP's own sessions end by DELETE, and a path names the session of an agent",
+        ("openapi",),
         (
-            "status: 200 -> 404",
-            "body.jsonrpc: - *",
-            "body.id: - *",
-            'body.detail: + "Not Found"',
-            'body.code: + "NOT_FOUND"',
+            'body.paths./mcp: ["post"] -> ["delete", "post"]',
+            'body.paths./sessions/{session_id}/mcp: + ["delete", "post"]',
         ),
     ),
-    Known("the same: its answers", MCP_10[:8], ("body.error: - *",)),
-    Known("the same", ("mcp tools/*", "mcp params not object", "mcp session close twice"), ("body.error: - *",)),
+    Known(
+        "JSON-RPC errors carry a reason for programs to read",
+        REFUSED_CALLS,
+        ('body.error.data: null -> {"reason": *}',),
+    ),
+    Known("the same", ("mcp session create when at capacity",), ('body.error.data.reason: + "capacity_reached"',)),
+    Known("the same", ("ws mcp frame",), ('2.received.data.error.data: null -> {"reason": "invalid_request", *}',)),
+    Known("the same", ("ws mcp frame",), ('3.received.data.error.data: null -> {"reason": "unknown_method"}',)),
     Known(
         "the same",
-        ("mcp session create when at capacity", "mcp session close after ws gone", "mcp session close no id"),
-        ("body.error: - *",),
+        ("mcp ws",),
+        tuple(f'{number}.received.error.data: null -> {{"reason": *}}' for number in (1, 2, 4)),
+    ),
+    Known(
+        "the same, and no library's words",
+        NO_REQUEST,
+        ('body.error.message: "*errors.pydantic.dev*" -> "Invalid request: *"',),
     ),
     Known(
         "the same",
+        ("ws mcp frame",),
+        ('2.received.data.error.message: "*errors.pydantic.dev*" -> "Invalid request: *"',),
+    ),
+    Known(
+        "the same", ("mcp ws",), ('2.received.error.message: "*errors.pydantic.dev*" -> "Invalid request: *"',)
+    ),
+    Known(
+        "error frames carry a reason, and pydantic's url is left out",
+        ("ws mcp frame",),
+        ('4.received.data.reason: + "invalid_request"', "4.received.data.errors.0.url: - *"),
+    ),
+    Known(
+        "a parse error says where, over HTTP too",
+        ("mcp bad json",),
+        ('body.error.message: "Parse error" -> "Parse error: Expecting property name * (char 1)"',),
+    ),
+    Known(
+        "JSON that is no request is called that, and no parse error",
+        ("mcp array",),
         (
-            "mcp session create",
-            "mcp session create #2",
-            "mcp session close while ws attached",
-            "mcp session close normal",
+            "body.error.code: -32700 -> -32600",
+            'body.error.message: "Parse error" -> "Invalid request: a call is one JSON object"',
         ),
-        ("body.result: - *",),
+    ),
+    Known(
+        "MCP itself is spoken here, beside OpenEnv's dialect",
+        ("mcp initialize",),
+        (
+            'body.error: - {"code": -32601, *}',
+            'body.result: + {"protocolVersion": "2025-06-18", "capabilities": {"tools": *}, "serverInfo": *}',
+        ),
+    ),
+    Known(
+        "our echo has tools; the scaffold has none",
+        ("mcp tools/list", "mcp tools/list with session_id"),
+        ('body.error: - {"code": -32603, *}', 'body.result: + {"tools": [{"name": "echo_message", *'),
     ),
     Known(
         "the same",
-        ("mcp GET",),
-        ("status: 405 -> 404", 'body.detail: * -> "Not Found"', 'body.code: + "NOT_FOUND"'),
+        ("ws mcp frame",),
+        ("0.received.data.error: - *", '0.received.data.result: + {"tools": [{"name": "echo_message", *'),
     ),
-    Known("the same, and its socket", ("mcp ws",), ("handshake.status: 101 -> 403", "*: - *")),
+    Known(
+        "the same",
+        ("mcp ws",),
+        ("0.received.error: - *", '0.received.result: + {"tools": [{"name": "echo_message", *'),
+    ),
+    Known(
+        "the same: a step lists them",
+        ("ws errors",),
+        (
+            '10.received.type: "error" -> "observation"',
+            '10.received.data.message: - "Invalid message"',
+            '10.received.data.code: - "VALIDATION_ERROR"',
+            "10.received.data.errors: - *",
+            '10.received.data.observation: + {"metadata": {}, "tools": [{"name": "echo_message", *',
+            "10.received.data.reward: + null",
+            "10.received.data.done: + false",
+        ),
+    ),
+    Known(
+        "the same",
+        ("mcp tools/call",),
+        (
+            "body.error.code: -32603 -> -32602",
+            'body.error.message: * -> "Unknown tool: \'echo\'. There are: echo_message, echo_with_length"',
+        ),
+    ),
+    Known("HTTP errors carry a code", ("mcp GET",), ('body.code: + "METHOD_NOT_ALLOWED"',)),
+    Known(
+        "a session id is 32 hexadecimal digits",
+        ("mcp session create", "mcp session create #2"),
+        ("body.result.session_id: * -> *",),
+    ),
+    Known("the same", ("ws mcp frame",), ("1.received.data.result.session_id: * -> *",)),
+    Known("the same", ("mcp ws",), ("3.received.result.session_id: * -> *",)),
+    Known(
+        "a session that is closed ends at once; a socket on it is told",
+        ("mcp session close while ws attached",),
+        ("body.result.closed: false -> true", "body.result.closing: - true"),
+    ),
     Known(
         "the task routes come with a later release",
         ("list_environments",),
@@ -246,9 +322,9 @@ NOW = (
             '0.received.data.reason: + "invalid_json"',
             *(f'{number}.received.data.reason: + "unknown_frame_type"' for number in (1, 2, 3)),
             *(f'{number}.received.data.reason: + "invalid_request"' for number in (4, 9)),
-            *(f'{number}.received.data.reason: + "invalid_action"' for number in (5, 6, 7, 8, 10)),
-            *(f"{number}.received.data.errors.0.url: - *" for number in range(4, 11)),
-            *(f"{number}.received.data.errors.1.url: - *" for number in (8, 10)),
+            *(f'{number}.received.data.reason: + "invalid_action"' for number in (5, 6, 7, 8)),
+            *(f"{number}.received.data.errors.0.url: - *" for number in range(4, 10)),
+            "8.received.data.errors.1.url: - *",
         ),
     ),
     Known(
@@ -348,21 +424,6 @@ NOW = (
         ('0.unsolicited.data.reason: + "capacity_reached"',),
     ),
     Known(
-        "mcp frames come with a later release",
-        ("ws mcp frame",),
-        (
-            '*.received.type: "mcp" -> "error"',
-            "*.received.data.jsonrpc: - *",
-            "*.received.data.id: - *",
-            "*.received.data.error: - *",
-            "*.received.data.errors: - *",
-            "*.received.data.result: - *",
-            '*.received.data.message: * "Unknown message type: mcp"',
-            '*.received.data.code: * "UNKNOWN_TYPE"',
-            '*.received.data.reason: + "unknown_frame_type"',
-        ),
-    ),
-    Known(
         "a message has up to MAX_MESSAGE_LENGTH code points",
         ("ws 200kB message",),
         (
@@ -442,6 +503,7 @@ FIRST = (
             "ws json *",
             "ws binary frame",
             "ws mcp frame",
+            "mcp ws",
             "ws attach *",
             "ws unknown session_id",
             "ws empty session_id",
@@ -452,8 +514,26 @@ FIRST = (
     ),
     Known(
         "a 404 carries a code",
-        ("mcp *", "list_environments", "splits *", *TASK_ROUTES),
+        ("list_environments", "splits *", *TASK_ROUTES),
         ('body.code: + "NOT_FOUND"',),
+    ),
+    Known("0.1 had no /mcp; this is 0.10's, and MCP", ("openapi",), ('body.paths.*/mcp: + ["delete", "post"]',)),
+    Known(
+        "the same",
+        ("mcp *",),
+        (
+            "status: 404 -> 200",
+            'body.detail: - "Not Found"',
+            'body.jsonrpc: + "2.0"',
+            "body.id: + *",
+            "body.result: + *",
+            "body.error: + *",
+        ),
+    ),
+    Known(
+        "the same",
+        ("mcp GET",),
+        ("status: 404 -> 405", "body.detail: * -> *", 'body.code: + "METHOD_NOT_ALLOWED"'),
     ),
 )
 
