@@ -27,9 +27,8 @@ class Held:
         self._task = asyncio.ensure_future(self._live(opened))
 
     async def ready(self) -> None:
-        await asyncio.wait({self._task, asyncio.ensure_future(asyncio.wait_for(self._ready, WAIT_S))}, return_when="FIRST_COMPLETED")
-        if self._task.done():
-            await self._task
+        """Wait until it has connected; raises why it could not."""
+        await asyncio.wait_for(self._ready, WAIT_S)
 
     async def do(self, work: Work) -> Any:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -41,13 +40,22 @@ class Held:
         await asyncio.wait_for(self._task, WAIT_S)
 
     async def _live(self, opened: AbstractAsyncContextManager[Any]) -> None:
-        async with opened as client:
-            self._ready.set_result(None)
-            while (work := await self._works.get()) is not None:
-                try:
-                    work[1].set_result(await work[0](client))
-                except Exception as error:  # noqa: BLE001 - whatever it raises is what the test asks about
-                    work[1].set_exception(error)
+        try:
+            async with opened as client:
+                self._ready.set_result(None)
+                await self._work(client)
+        except Exception as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+
+    async def _work(self, client: Any) -> None:
+        while (asked := await self._works.get()) is not None:
+            work, done = asked
+            try:
+                done.set_result(await work(client))
+            except Exception as error:  # noqa: BLE001 - whatever it raises is what the test asks about
+                done.set_exception(error)
 
 
 class Sdk:
@@ -58,7 +66,7 @@ class Sdk:
         import mcp  # type: ignore[import-not-found]  # noqa: PLC0415 - the other interpreter has it
 
         if not hasattr(mcp, "Client"):
-            from mcp.client.streamable_http import streamablehttp_client  # type: ignore[import-not-found]  # noqa: I001, PLC0415 - as above
+            from mcp.client.streamable_http import streamablehttp_client  # type: ignore[import-not-found]  # noqa: PLC0415 - as above
 
             async with (
                 streamablehttp_client(url, headers=headers) as (reads, writes, session_id),
@@ -96,7 +104,7 @@ class FastMcp(Sdk):
     @asynccontextmanager
     async def open(self, url: str, mode: str | None = None, headers: dict[str, str] | None = None) -> Any:
         import fastmcp  # type: ignore[import-not-found]  # noqa: PLC0415 - the other interpreter has it
-        from fastmcp.client.transports import StreamableHttpTransport  # type: ignore[import-not-found]  # noqa: I001, PLC0415 - as above
+        from fastmcp.client.transports import StreamableHttpTransport  # type: ignore[import-not-found]  # noqa: PLC0415 - as above
 
         modes = {} if mode is None else {"mode": mode}
         async with fastmcp.Client(StreamableHttpTransport(url, headers=headers), **modes) as client:
@@ -111,7 +119,11 @@ class FastMcp(Sdk):
 
     async def call(self, client: Any, tool: str, arguments: dict[str, Any]) -> Any:
         result = await client.call_tool(tool, arguments, raise_on_error=False)
-        return {"data": _plain(result.data), "isError": result.is_error, "content": [one.text for one in result.content]}
+        return {
+            "data": _plain(result.data),
+            "isError": result.is_error,
+            "content": [one.text for one in result.content],
+        }
 
 
 class OpenEnv:
@@ -126,7 +138,7 @@ class OpenEnv:
             yield client
 
     async def about(self, client: Any) -> Any:
-        return {"session_id": client._production_session_id}  # noqa: SLF001 - nothing else tells
+        return {"session_id": client._production_session_id}
 
     async def tools(self, client: Any) -> Any:
         return [[one.name, one.input_schema] for one in await client.list_tools(use_cache=False)]

@@ -199,9 +199,7 @@ NOW = (
         ("ws mcp frame",),
         ('2.received.data.error.message: "*errors.pydantic.dev*" -> "Invalid request: *"',),
     ),
-    Known(
-        "the same", ("mcp ws",), ('2.received.error.message: "*errors.pydantic.dev*" -> "Invalid request: *"',)
-    ),
+    Known("the same", ("mcp ws",), ('2.received.error.message: "*errors.pydantic.dev*" -> "Invalid request: *"',)),
     Known(
         "error frames carry a reason, and pydantic's url is left out",
         ("ws mcp frame",),
@@ -261,7 +259,7 @@ NOW = (
         ("mcp tools/call",),
         (
             "body.error.code: -32603 -> -32602",
-            'body.error.message: * -> "Unknown tool: \'echo\'. There are: echo_message, echo_with_length"',
+            "body.error.message: * -> \"Unknown tool: 'echo'. There are: echo_message, echo_with_length\"",
         ),
     ),
     Known("HTTP errors carry a code", ("mcp GET",), ('body.code: + "METHOD_NOT_ALLOWED"',)),
