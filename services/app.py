@@ -41,7 +41,7 @@ from .upkeep import Upkeep
 
 SETTINGS_EXIT = 2
 WEBSOCKET_PATHS = ("/ws", "/sessions/{session_id}/ws")
-YOUNG_OBJECTS = 10_000
+YOUNG_OBJECTS = 100_000
 """New objects after which garbage is sought among them: with Python's 700, opening sockets costs an eighth more."""
 
 log = structlog.get_logger()

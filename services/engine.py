@@ -76,19 +76,24 @@ class Engine:
         return await Submission(self._pool, session_id, attachment, command, request).run()
 
     async def step(self, session_id: str, request: StepRequest, attachment: Attachment | None = None) -> Observation:
-        """Take one step of the running episode; the action may be OpenEnv's way to call or list tools."""
+        """Take one step of the running episode; the action may be OpenEnv's way to list or call tools."""
         try:
-            action = validate_action(self.game.action_type, request.action)
+            submission = self._step(session_id, request, attachment)
         except InvalidAction:
             asked = tool_action(request.action) if tools_of(self.game) else None
             if asked is None:
                 raise
             return await self._step_by_tool(session_id, request, asked, attachment)
-        begin = None
-        if self._step_before_reset and attachment is not None and attachment.anonymous:
-            begin = _first_reset()
-        self.active = True
-        return await Submission(self._pool, session_id, attachment, Step(action, request.expect, begin), request).run()
+        return await submission.run()
+
+    def step_soon(self, request: StepRequest, attachment: Attachment, told: Callable[[Submission], None]) -> bool:
+        """A socket's `step` without a coroutine, where that is possible; see `Submission.begin`.
+
+        Raises InvalidAction, also for a tool's call.
+        """
+        if attachment.held is None:
+            return False
+        return self._step(attachment.session_id, request, attachment).begin(told)
 
     async def call(
         self,
@@ -105,16 +110,15 @@ class Engine:
         """
         tool = find_tool(self.tools(), asked.name)
         request = StepRequest(self._of_the_game(action_of, tool, asked.arguments), asked.request_id)
+        begin = _first_reset() if begins else None
         if session_id is None:
             own = await self.open(None, lambda _lost: None)
             try:
-                seen = await self._begin_or_step(own.session_id, request, own)
+                seen = await self._step(own.session_id, request, own, begin).run()
             finally:
                 await self.leave(own)
-        elif begins:
-            seen = await self._begin_or_step(session_id, request, attachment)
         else:
-            seen = await self.step(session_id, request, attachment)
+            seen = await self._step(session_id, request, attachment, begin).run()
         return self._of_the_game(result_of, tool, seen)
 
     def tools(self) -> tuple[Tool, ...]:
@@ -209,6 +213,15 @@ class Engine:
             return  # the lease or the TTL ends what could not be ended here
         log.info("session ended" if ends else "socket detached", session=session_hash(attachment.session_id))
 
+    def _step(
+        self, session_id: str, request: StepRequest, attachment: Attachment | None, begin: Reset | None = None
+    ) -> Submission:
+        action = validate_action(self.game.action_type, request.action)
+        if self._step_before_reset and attachment is not None and attachment.anonymous:
+            begin = _first_reset()
+        self.active = True
+        return Submission(self._pool, session_id, attachment, Step(action, request.expect, begin), request)
+
     async def _step_by_tool(
         self,
         session_id: str,
@@ -222,16 +235,10 @@ class Engine:
         try:
             tool = find_tool(self.tools(), asked.tool_name)
             action = self._of_the_game(action_of, tool, asked.arguments)
+            seen = await self._step(session_id, replace(request, action=action), attachment).run()
         except (UnknownTool, InvalidAction) as error:
             return failure_observation(asked.tool_name, error)
-        seen = await self.step(session_id, replace(request, action=action), attachment)
         return call_observation(tool, seen, self._of_the_game(result_of, tool, seen))
-
-    async def _begin_or_step(self, session_id: str, request: StepRequest, attachment: Attachment | None) -> Observation:
-        action = validate_action(self.game.action_type, request.action)
-        self.active = True
-        step = Step(action, request.expect, begin=_first_reset())
-        return await Submission(self._pool, session_id, attachment, step, request).run()
 
     def _of_the_game(self, verb: Callable[[Tool, Any], T], tool: Tool, given: Any) -> T:
         try:

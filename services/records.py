@@ -79,7 +79,7 @@ def counter(generation: bytes) -> int:
 
 def generation_after(generation: bytes | None) -> bytes:
     """A new generation: the next number (1 for a new session) and 64 random bits."""
-    number = 1 if generation is None else counter(generation) + 1
+    number = 1 if generation is None else _GENERATION.unpack(generation)[0] + 1
     return _GENERATION.pack(number, _distinct.getrandbits(64))
 
 

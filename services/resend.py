@@ -58,6 +58,10 @@ class Deadline:
             raise self.passed()
         return self._send(verb, args, kwargs, write=True)
 
+    def after(self, failure: StoreUnavailable, verb: Callable[..., Awaitable[T]], *args: object) -> Awaitable[T]:
+        """The store's answer to a commit whose first attempt failed so."""
+        return self._send(verb, args, {}, write=True, failure=failure)
+
     def passed(self) -> Unavailable:
         """The error for a request that got no answer in time."""
         if not self.unknown:
@@ -76,14 +80,22 @@ class Deadline:
         return Unavailable(message, retryable=False, outcome="unknown")
 
     async def _send(
-        self, verb: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any], *, write: bool
+        self,
+        verb: Callable[..., Awaitable[T]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        write: bool,
+        failure: StoreUnavailable | None = None,
     ) -> T:
-        try:
-            return await verb(*args, **kwargs)  # the store bounds a single attempt by itself, and by no more than this
-        except UnreadableRecord:
-            raise unknown_format() from None
-        except StoreUnavailable as away:
-            self._note(away, write=write)
+        if failure is None:
+            try:
+                return await verb(*args, **kwargs)  # the store bounds one attempt by itself, and by no more than this
+            except UnreadableRecord:
+                raise unknown_format() from None
+            except StoreUnavailable as away:
+                failure = away
+        self._note(failure, write=write)
         pause_s = FIRST_PAUSE_S
         while self.remaining_s() > pause_s:
             await asyncio.sleep(pause_s * _jitter.uniform(0.5, 1.0))

@@ -10,6 +10,8 @@ import sys
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from metagame.limits import allow_open_files
+
 from .settings import PREFIX, Settings, SettingsError
 from .surfaces.protocol import SocketProtocol
 
@@ -44,6 +46,7 @@ def serve(settings: Settings, app: str) -> int:
         timeout_keep_alive=KEPT_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s) + 1,  # the lifecycle's own deadline comes first
     )
+    allow_open_files()
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
     print(f"metagame: serving on {url_of(host, port)}  (docs at /docs, Ctrl-C stops)", flush=True)  # noqa: T201 - the command's output

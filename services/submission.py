@@ -1,17 +1,17 @@
 """One command's way: snapshot → decide → commit, again on a newer snapshot while it is stale.
 
 A submission lives as long as its request and holds what the rounds learn: the snapshot decided
-on, and whether that came fresh from the store. How a socket gets its session, `read`, stands here too.
+on, whether that came fresh from the store, and what it led to. How a socket gets its session, `read`, stands here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 
-from metagame.core.codec import decide_packed
+from metagame.core.codec import decide_packed, unknown_format
 from metagame.core.remembered import HASH_BYTES, REMEMBERED, RequestKey, recall, request_key
 from metagame.core.session import Command, Snapshot, Step
 from metagame.errors import (
@@ -28,7 +28,18 @@ from metagame.wire.requests import ResetRequest, StepRequest
 from .attachment import Attachment
 from .records import Held, counter, distinct_bytes, generation_after, held
 from .resend import Deadline
-from .store.base import Commit, Draft, Origin, Outcome, Record, SessionStore, Word
+from .store.base import (
+    Commit,
+    Draft,
+    Origin,
+    Outcome,
+    Record,
+    Said,
+    SessionStore,
+    StoreUnavailable,
+    UnreadableRecord,
+    Word,
+)
 
 ROUNDS = 8
 """Decisions on ever newer snapshots before a request is sent back."""
@@ -103,9 +114,31 @@ def forgotten() -> Unavailable:
 
 
 class Submission:
-    """A reset or step on its way; `run` it once."""
+    """A reset or step on its way; `run` it once.
 
-    __slots__ = ("_attachment", "_base", "_command", "_deadline", "_fresh", "_key", "_named", "_pool", "_renews", "_session_id")
+    Nearly every step is on a socket whose snapshot this worker holds, and is committed at the first
+    try. Such a one can be begun without a coroutine, which costs as much as all else: `begin`,
+    `settle`, and `run` only for what turned out otherwise.
+    """
+
+    __slots__ = (
+        "_after",
+        "_answer",
+        "_attachment",
+        "_base",
+        "_body",
+        "_command",
+        "_deadline",
+        "_fresh",
+        "_generation",
+        "_key",
+        "_pool",
+        "_renews",
+        "_said",
+        "_session_id",
+        "_told",
+        "request_id",
+    )
 
     def __init__(
         self,
@@ -120,39 +153,75 @@ class Submission:
         self._attachment = attachment
         self._command = command
         self._key = _key(request)
-        self._named = request.request_id is not None
-        self._deadline = Deadline(pool.timeout_s, repeatable=self._named)
+        self.request_id = request.request_id
+        self._deadline = Deadline(pool.timeout_s, repeatable=request.request_id is not None)
         self._base = None if attachment is None else attachment.held
         self._fresh = False
+        self._said: Said | None = None
+
+    def begin(self, told: Callable[[Submission], None]) -> bool:
+        """Have it committed on the snapshot that the socket holds, and `told` once there is word of it, maybe at once.
+
+        False where that is not possible: nothing was sent, and `run` is to do all.
+        """
+        if self._base is None or self._attachment is None or self._attachment.superseded:
+            return False
+        self._told = told
+        try:
+            self._decide()
+            self._pool.store.commit_soon(self._session_id, self._commit(self._base), self._hear)
+        except (MetaGameError, StoreUnavailable):
+            return False
+        return True
+
+    def settle(self) -> Observation | None:
+        """The answer, if what was begun is committed; else `run` goes on with it."""
+        committed = type(self._said) is Outcome and self._said.word is Word.COMMITTED
+        return self._kept_answer() if committed else None
 
     async def run(self) -> Observation:
         """The answer, committed now or when the request first came."""
-        if self._attachment is not None and self._attachment.superseded:
+        if self._said is not None:
+            answer = self._settled(await self._heard(self._said))
+            if answer is not None:
+                return answer
+        elif self._attachment is not None and self._attachment.superseded:
             raise taken_over()
         for _ in range(ROUNDS):
-            if self._base is None and not self._fresh:
-                replayed = await self._learn()
-                if replayed is not None:
-                    return replayed
-            try:
-                snapshot, answer, body = self._decide()
-            except MetaGameError:
-                if self._fresh:
-                    raise
-                self._base = None  # the refusal may be the cache's fault: ask the store before saying so
-                continue
-            generation = generation_after(None if self._base is None else self._base.generation)
-            outcome = await self._write(generation, self._key.entry(snapshot.step_count), body)
-            if outcome.word is Word.COMMITTED or outcome.word is Word.MADE:
-                self._keep(generation, snapshot)
+            answer = await self._round()
+            if answer is not None:
                 return answer
-            if outcome.word is Word.FULL:
-                raise self._pool.full(outcome)
-            replayed = self._lost_race(outcome)
-            if replayed is not None:
-                return replayed
         message = "Too many others are changing this session at this moment, and nothing was done. Send it again."
         raise Unavailable(message, retryable=True)
+
+    def _hear(self, said: Said) -> None:
+        self._said = said
+        self._told(self)
+
+    async def _heard(self, said: Said) -> Outcome:
+        """The outcome of what was begun, sent again where there was none."""
+        if isinstance(said, UnreadableRecord):
+            raise unknown_format()
+        if isinstance(said, StoreUnavailable):
+            assert self._base is not None  # noqa: S101 - it was begun on that
+            commit = self._commit(self._base)
+            return await self._deadline.after(said, self._pool.store.commit, self._session_id, commit)
+        return said
+
+    async def _round(self) -> Observation | None:
+        """Decide and commit once; None where that is to be done again on a newer snapshot."""
+        if self._base is None and not self._fresh:
+            replayed = await self._learn()
+            if replayed is not None:
+                return replayed
+        try:
+            self._decide()
+        except MetaGameError:
+            if self._fresh:
+                raise
+            self._base = None  # the refusal may be the cache's fault: ask the store before saying so
+            return None
+        return self._settled(await self._write())
 
     async def _learn(self) -> Observation | None:
         """Take the session's newest snapshot as base; the recorded answer if it has the request already."""
@@ -163,29 +232,45 @@ class Submission:
         self._base = held(record)
         return self._replay(record)
 
-    def _decide(self) -> tuple[Snapshot, Observation, bytes]:
-        """The snapshot, the answer and the body to store that the command leads to."""
+    def _decide(self) -> None:
+        """Find the snapshot, the answer and the body to store that the command leads to."""
         base = None if self._base is None else self._base.snapshot
-        if base is not None and self._attachment is not None and isinstance(self._command, Step):
+        if base is not None and self._attachment is not None and type(self._command) is Step:
             _check_seen(base, self._attachment)
         try:
-            return decide_packed(self._pool.game, base, self._command)
+            self._after, self._answer, self._body = decide_packed(self._pool.game, base, self._command)
         except GameFailed:
             log.exception("the game failed", game=self._pool.game.name, command=self._command.kind)
             raise
+        self._generation = generation_after(None if self._base is None else self._base.generation)
 
-    def _write(self, generation: bytes, entry: bytes, body: bytes) -> Awaitable[Outcome]:
-        token = b"" if self._attachment is None else self._attachment.token
-        if self._base is None:
-            if self._attachment is not None:
-                self._attachment.tried = True
-            draft = Draft(self._origin(), generation, body, entry, token)
-            self._renews = True
-            return self._deadline.write(self._pool.store.make, self._session_id, draft)
+    def _write(self) -> Awaitable[Outcome]:
+        store, attachment = self._pool.store, self._attachment
+        if self._base is not None:
+            return self._deadline.write(store.commit, self._session_id, self._commit(self._base))
+        if attachment is not None:
+            attachment.tried = True
+        token = b"" if attachment is None else attachment.token
+        draft = Draft(self._origin(), self._generation, self._body, self._key.entry(self._after.step_count), token)
+        self._renews = True
+        return self._deadline.write(store.make, self._session_id, draft)
+
+    def _commit(self, base: Held) -> Commit:
         attachment = self._attachment
-        self._renews = attachment is not None and self._deadline.began - attachment.leased_at > LEASE_FRESH_S
-        commit = Commit(entry, self._base.generation, generation, body, token, self._renews)
-        return self._deadline.write(self._pool.store.commit, self._session_id, commit)
+        entry = self._key.entry(self._after.step_count)
+        if attachment is None:
+            self._renews = False
+            return Commit(entry, base.generation, self._generation, self._body)
+        self._renews = self._deadline.began - attachment.leased_at > LEASE_FRESH_S
+        return Commit(entry, base.generation, self._generation, self._body, attachment.token, self._renews)
+
+    def _settled(self, outcome: Outcome) -> Observation | None:
+        """The answer that the outcome gives, if it gives one."""
+        if outcome.word is Word.COMMITTED or outcome.word is Word.MADE:
+            return self._kept_answer()
+        if outcome.word is Word.FULL:
+            raise self._pool.full(outcome)
+        return self._lost_race(outcome)
 
     def _lost_race(self, outcome: Outcome) -> Observation | None:
         """Learn from an outcome that committed nothing; the recorded answer if there is one."""
@@ -220,13 +305,15 @@ class Submission:
             attachment.seen = held(record).snapshot.episode_id  # only the newest request's answer is kept
         return answer
 
-    def _keep(self, generation: bytes, snapshot: Snapshot) -> None:
+    def _kept_answer(self) -> Observation:
+        """The answer, when the socket has taken note of where the session stands by now."""
         attachment = self._attachment
         if attachment is not None:
-            attachment.holds(Held(generation, snapshot, self._origin()))
-            attachment.seen = snapshot.episode_id
+            attachment.holds(Held(self._generation, self._after, self._origin()))
+            attachment.seen = self._after.episode_id
             if self._renews:
                 attachment.leased_at = self._deadline.began
+        return self._answer
 
     def _origin(self) -> Origin:
         if self._base is not None:
@@ -247,7 +334,8 @@ class Submission:
             raise forgotten()
         if self._deadline.remaining_s() <= 0:
             raise self._deadline.passed()
-        if beyond_memory and self._named and self._fresh:  # a socket's cache may be older than the request
+        named = self.request_id is not None
+        if beyond_memory and named and self._fresh:  # a socket's cache may be older than the request
             message = (
                 "The session went on further than it remembers requests while this one was on its way,"
                 " and nothing was done now. If it has no answer yet, send it again."

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ("errors", "models", "games", "core", "wire", "client", "load", "cli")
+LAYERS = ("limits", "errors", "models", "games", "core", "wire", "client", "load", "cli")
 """Inside `metagame` each may import only those before it; `_version` is anybody's."""
 SERVICES = (
     "settings",

@@ -8,15 +8,14 @@ says how many samples follow as doubles. It ends when its input does.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import resource
 import sys
 from array import array
 from typing import Any
 
 import uvloop
 
+from metagame.limits import allow_open_files
 from metagame.load.opening import close_all, open_all
 from metagame.load.player import loop_of
 from metagame.load.results import Played, to_wire
@@ -70,13 +69,6 @@ def _say(fields: dict[str, Any], samples: array[float]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _allow_files() -> None:
-    """As many open files as may be: many systems give fewer at first."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError):  # macOS says unlimited, and refuses it
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 if __name__ == "__main__":
-    _allow_files()
+    allow_open_files()
     uvloop.run(serve())

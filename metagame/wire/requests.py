@@ -343,8 +343,9 @@ def _parse_body(body: bytes) -> dict[str, Any]:
 
 def _loads(data: JsonT, brace: JsonT, bracket: JsonT) -> Any:
     value = strictjson.loads(data)
-    # Few opening signs cannot be deep: nearly all requests are spared the look inside.
-    if data.count(brace) + data.count(bracket) > MAX_DEPTH and strictjson.deeper_than(value, MAX_DEPTH):
+    # What is short, or has few opening signs, cannot be deep: nearly all requests are spared the look inside.
+    maybe_deep = len(data) > 2 * MAX_DEPTH and data.count(brace) + data.count(bracket) > MAX_DEPTH
+    if maybe_deep and strictjson.deeper_than(value, MAX_DEPTH):
         raise ValueError
     return value
 

@@ -7,6 +7,7 @@ arguments, which is what resend.py does when an answer was lost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
@@ -134,6 +135,10 @@ class UnreadableRecord(Exception):
     """The record's layout is a newer release's; nothing was read or changed."""
 
 
+Said = Outcome | StoreUnavailable | UnreadableRecord
+"""What became of a commit."""
+
+
 class InvalidCursor(ValueError):
     """The cursor was not made by `page`."""
 
@@ -158,6 +163,12 @@ class SessionStore(Protocol):
         """Swap body and generation, remember the request, renew lease and TTL, in one stroke.
 
         Decided in this order: GONE, SUPERSEDED, REPLAYED or CONFLICT, STALE, COMMITTED.
+        """
+
+    def commit_soon(self, session_id: str, commit: Commit, told: Callable[[Said], None]) -> None:
+        """`commit` without a coroutine: `told` is called once with its outcome or what it would raise, maybe at once.
+
+        Nothing that `told` raises is caught. Raises StoreUnavailable itself where it takes nothing.
         """
 
     async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:

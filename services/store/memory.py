@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from metagame.core.remembered import HASH_BYTES, REMEMBERED
 
-from .base import LEASE_MS, Commit, Draft, InvalidCursor, Origin, Outcome, Page, Record, Word
+from .base import LEASE_MS, Commit, Draft, InvalidCursor, Origin, Outcome, Page, Record, Said, Word
 from .contact import Contact
 
 _GONE = Outcome(Word.GONE)
@@ -51,6 +51,8 @@ class MemoryStore:
         self._clock = clock
         self._contact = Contact(lease_ms=lease_ms, clock=clock)
         self._sessions: dict[str, _Kept] = {}
+        self._full_until_ms = 0
+        """Until when a sweep would find nothing: a full pool is asked by many, and looks through all once."""
 
     async def load(self, session_id: str) -> Record | None:
         """The record, its TTL renewed; None where there is none."""
@@ -78,7 +80,7 @@ class MemoryStore:
             if word is None:
                 word = Word.MADE if record.generation == draft.generation else Word.STALE
             return _MADE if word is Word.MADE else Outcome(word, record)
-        if len(self._sessions) >= self._max_sessions:
+        if len(self._sessions) >= self._max_sessions and now_ms >= self._full_until_ms:
             await self.sweep()
         if len(self._sessions) >= self._max_sessions:
             return Outcome(Word.FULL, active=len(self._sessions))
@@ -92,10 +94,18 @@ class MemoryStore:
             now_ms + self._lease_ms if leased else 0,
         )
         self._sessions[session_id] = _Kept(record, now_ms + self._ttl_ms)
+        self._full_until_ms = 0
         return _MADE
 
     async def commit(self, session_id: str, commit: Commit) -> Outcome:
         """Swap body and generation; see `SessionStore.commit`."""
+        return self._commit(session_id, commit)
+
+    def commit_soon(self, session_id: str, commit: Commit, told: Callable[[Said], None]) -> None:
+        """`commit` at once; see `SessionStore.commit_soon`."""
+        told(self._commit(session_id, commit))
+
+    def _commit(self, session_id: str, commit: Commit) -> Outcome:
         now_ms = self._now_ms()
         kept = self._alive(session_id, now_ms)
         if kept is None:
@@ -141,6 +151,7 @@ class MemoryStore:
         if kept is not None and attachment and kept.record.attachment == attachment:
             kept.record = replace(kept.record, attachment=b"", lease_until_ms=0)
             kept.expires_at_ms = now_ms + self._ttl_ms
+            self._full_until_ms = 0
 
     async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
         """Renew lease and TTL of each (session id, attachment): RENEWED, SUPERSEDED or GONE."""
@@ -174,9 +185,18 @@ class MemoryStore:
         self._contact.seen()
         before = len(self._sessions)
         steady = self._contact.steady
+        ends_ms = [now_ms + self._ttl_ms]
         for session_id, kept in list(self._sessions.items()):
-            if kept.expires_at_ms <= now_ms or (steady and _abandoned(kept.record, now_ms)):
+            end_ms = kept.expires_at_ms
+            if kept.record.origin is Origin.ANONYMOUS:
+                end_ms = min(
+                    end_ms, kept.record.lease_until_ms if steady else max(now_ms + 1, kept.record.lease_until_ms)
+                )
+            if end_ms <= now_ms:
                 del self._sessions[session_id]
+            else:
+                ends_ms.append(end_ms)
+        self._full_until_ms = min(ends_ms)
         return before - len(self._sessions)
 
     async def keep(self) -> None:
@@ -227,10 +247,6 @@ def _remembered(record: Record, entry: bytes) -> Word | None:
                 same = known[HASH_BYTES : 2 * HASH_BYTES] == entry[HASH_BYTES : 2 * HASH_BYTES]
                 return Word.REPLAYED if same else Word.CONFLICT
     return None
-
-
-def _abandoned(record: Record, now_ms: int) -> bool:
-    return record.origin is Origin.ANONYMOUS and record.lease_until_ms <= now_ms
 
 
 def _cursor_id(cursor: str) -> str:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
@@ -25,6 +26,7 @@ from .base import (
     Outcome,
     Page,
     Record,
+    Said,
     StoreUnavailable,
     UnreadableRecord,
     Word,
@@ -107,19 +109,11 @@ class RedisStore:
 
     async def commit(self, session_id: str, commit: Commit) -> Outcome:
         """Swap body and generation; see `SessionStore.commit`."""
-        reply = await self._batcher.send(
-            scripts.commit(
-                record=record_key(self._prefix, session_id),
-                attachment=commit.attachment,
-                entry=commit.entry,
-                expected=commit.expected,
-                generation=commit.generation,
-                body=commit.body,
-                ttl_ms=self._ttl_ms,
-                lease_ms=self._lease_ms if commit.renews else "",
-            )
-        )
-        return _outcome(reply)
+        return _outcome(await self._batcher.send(self._commit(session_id, commit)))
+
+    def commit_soon(self, session_id: str, commit: Commit, told: Callable[[Said], None]) -> None:
+        """`commit` without a coroutine; see `SessionStore.commit_soon`."""
+        self._batcher.ask(self._commit(session_id, commit), _Telling(told))
 
     async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:
         """Make this attachment the session's; see `SessionStore.attach`."""
@@ -209,6 +203,18 @@ class RedisStore:
         await self._batcher.close()
         await self._lanes.close()
 
+    def _commit(self, session_id: str, commit: Commit) -> scripts.Command:
+        return scripts.commit(
+            record=record_key(self._prefix, session_id),
+            attachment=commit.attachment,
+            entry=commit.entry,
+            expected=commit.expected,
+            generation=commit.generation,
+            body=commit.body,
+            ttl_ms=self._ttl_ms,
+            lease_ms=self._lease_ms if commit.renews else "",
+        )
+
     async def _create(self, session_id: str, draft: Draft, *, may_create: str) -> Outcome:
         reply = await self._batcher.send(
             scripts.create(
@@ -244,6 +250,32 @@ class RedisStore:
         if head and head[:1] != layout.LAYOUT:
             raise _unreadable()
         return bool(head[2:18] == attachment)
+
+
+class _Telling:
+    """The receiver of a commit's reply, who passes its outcome on."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self, told: Callable[[Said], None]) -> None:
+        self._told = told
+
+    def done(self) -> bool:
+        """Never: what became of a commit is always of interest."""
+        return False
+
+    def set_result(self, reply: list[bytes], /) -> None:
+        """Pass on what the reply means."""
+        said: Said
+        try:
+            said = _outcome(reply)
+        except UnreadableRecord as unreadable:
+            said = unreadable
+        self._told(said)
+
+    def set_exception(self, error: StoreUnavailable, /) -> None:
+        """Pass on why there is none."""
+        self._told(error)
 
 
 def _outcome(reply: list[bytes]) -> Outcome:

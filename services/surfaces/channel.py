@@ -24,6 +24,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Frame = str | bytes
 """The text of a text frame; a binary frame's bytes."""
+Begin = Callable[[Frame], bool]
+"""Takes a frame as it comes and says `done` to the channel later, or at once; False leaves it to the work."""
 
 
 class Channel(Protocol):
@@ -38,11 +40,20 @@ class Channel(Protocol):
     def accept(self) -> Coroutine[Any, Any, None]:
         """Answer the handshake."""
 
-    async def receive(self) -> Frame | None:
-        """The next frame; None once the socket is closed, from whichever side."""
+    def offer(self, begin: Begin | None) -> None:
+        """Have each frame that comes while the work waits for one offered to `begin` first, if the channel can."""
+
+    def done(self, rest: Any = None) -> None:
+        """What was begun is over; what is left of it, if anything, the work receives as if it had come."""
+
+    async def receive(self) -> Any:
+        """The next frame, or what was left of one that was begun; None once the socket is closed by whichever side."""
 
     def send(self, text: bytes) -> Coroutine[Any, Any, None]:
         """Send a text frame, waiting while the client reads too slowly; raises OSError where it has left."""
+
+    def post(self, text: bytes) -> None:
+        """Send the text frame that answers what was begun; nothing where the client has left."""
 
     def close(self, code: int) -> Coroutine[Any, Any, None]:
         """Begin the closing handshake."""
@@ -85,6 +96,15 @@ class AsgiChannel:
         """See Channel."""
         await self._send({"type": "websocket.accept"})
 
+    def offer(self, begin: Begin | None) -> None:
+        """See Channel; over ASGI nothing is begun."""
+
+    def done(self, rest: Any = None) -> None:
+        """See Channel."""
+
+    def post(self, text: bytes) -> None:
+        """See Channel."""
+
     async def receive(self) -> Frame | None:
         """See Channel."""
         message = await (self._first or self._receive())
@@ -109,8 +129,14 @@ class Wire(Protocol):
     async def send(self, message: Any) -> None:
         """ASGI's `send`, for what is rare."""
 
+    congested: bool
+    """Whether the client reads too slowly."""
+
     async def send_text(self, text: bytes) -> None:
         """See Channel.send."""
+
+    def post(self, text: bytes) -> None:
+        """See Channel."""
 
     async def send_close(self, code: int) -> None:
         """See Channel.close."""
@@ -125,13 +151,19 @@ class Wire(Protocol):
 class DirectChannel:
     """A channel that a server fills where it would fill its queue of ASGI messages."""
 
-    __slots__ = ("_ended", "_loop", "_receiver", "_waiting", "_wire")
+    __slots__ = ("_begin", "_ended", "_idle", "_looks", "_loop", "_paused", "_receiver", "_waiting", "_wire")
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop) -> None:
         self._wire = wire
         self._loop = loop
         self._waiting: deque[Frame] = deque()
-        self._receiver: asyncio.Future[Frame | None] | None = None
+        self._receiver: asyncio.Future[Any] | None = None
+        """The work's wait for a frame, which goes on while one that was begun is under way."""
+        self._idle = False
+        """Whether the work waits, and nothing was begun."""
+        self._begin: Begin | None = None
+        self._looks = False
+        self._paused = False
         self._ended = False
 
     @property
@@ -143,19 +175,62 @@ class DirectChannel:
         """Take a message as the server's queue would; all but frames and the end are nothing here."""
         if message["type"] == "websocket.disconnect":
             self._ended = True
-            if self._receiver is not None and not self._receiver.done():
-                self._receiver.set_result(None)
+            if self._idle:
+                self._look()
         elif message["type"] == "websocket.receive":
             self.take(frame_of(message))
 
     def take(self, frame: Frame) -> None:
         """Take a frame that has come."""
-        if self._receiver is not None and not self._receiver.done():
-            self._receiver.set_result(frame)
+        if self._idle and not self._waiting:
+            self._start(frame)
             return
         self._waiting.append(frame)
         if self.crowded:
+            self._paused = True
             self._wire.pause()
+
+    def offer(self, begin: Begin | None) -> None:
+        """See Channel."""
+        self._begin = begin
+
+    def done(self, rest: Any = None) -> None:
+        """See Channel."""
+        self._idle = True
+        if rest is not None:
+            self._hand_over(rest)
+        elif self._waiting or self._ended:
+            self._look()
+
+    def post(self, text: bytes) -> None:
+        """See Channel."""
+        self._wire.post(text)
+
+    def _look(self) -> None:
+        """Start what waits; one that is over at once is followed by the next here, and not by a call in a call."""
+        if self._looks:
+            return
+        self._looks = True
+        while self._idle and self._waiting:
+            frame = self._waiting.popleft()
+            if self._paused and not self._waiting:
+                self._paused = False
+                self._wire.resume()
+            self._start(frame)
+        self._looks = False
+        if self._idle and self._ended:
+            self._hand_over(None)
+
+    def _start(self, frame: Frame) -> None:
+        """Begin it, or leave it to the work."""
+        self._idle = False
+        if self._begin is None or self._wire.congested or not self._begin(frame):
+            self._hand_over(frame)
+
+    def _hand_over(self, item: Any) -> None:
+        self._idle = False
+        if self._receiver is not None and not self._receiver.done():  # else the work was cancelled
+            self._receiver.set_result(item)
 
     async def serve(self, work: Coroutine[Any, Any, None]) -> None:
         """See Channel; the work is done without all that stands between a server and its app."""
@@ -170,16 +245,12 @@ class DirectChannel:
         """See Channel."""
         return self._wire.send({"type": "websocket.accept"})
 
-    async def receive(self) -> Frame | None:
+    async def receive(self) -> Any:
         """See Channel."""
-        if self._waiting:
-            frame = self._waiting.popleft()
-            if not self._waiting:
-                self._wire.resume()
-            return frame
-        if self._ended:
-            return None
         self._receiver = self._loop.create_future()
+        self._idle = True
+        if self._waiting or self._ended:
+            self._look()
         return await self._receiver
 
     def send(self, text: bytes) -> Coroutine[Any, Any, None]:

@@ -2,8 +2,7 @@
 
 uvicorn speaks ASGI and leaves frames to the websockets library. Both are thorough, and together cost more
 than a step. Here a read that is one whole text frame, with nothing else under way, goes straight to the
-socket's channel (channel.py), and answers are written straight to the transport, those of one turn of the
-event loop together, so that a client on many sockets wakes up once for all of them. Everything else takes
+socket's channel (channel.py), and answers are written straight to the transport. Everything else takes
 the long way: there is one parser, and beside it one kind of frame that is known by sight.
 
 And refusals arrive. A frame over the limit is refused at its header, while the client still sends the
@@ -73,15 +72,20 @@ def text_frame(text: bytes) -> bytes:
 class SocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol with a channel to offer; behind a refusal it reads on until the client has closed."""
 
+    # What each frame asks for lies together: uvicorn's forty attributes are a dictionary, and with many sockets a
+    # step waits for memory more than for anything else.
+    __slots__ = ("_channel", "_limit_bytes", "_short_way", "close_sent", "congested", "disconnected", "transport")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._limit_bytes = self.config.ws_max_size
         self._asgi_app, self.app = self.app, self._app_and_work
         self._work: Coroutine[Any, Any, None] | None = None
         self._channel: DirectChannel | None = None
         self._short_way: DirectChannel | None = None
         """The channel while the library's parser is between two messages."""
         self._refused = False
-        self._unsent: bytes | None = None
+        self.congested = False
 
     def handle_connect(self, event: Request) -> None:
         """Begin the handshake, with the channel among the scope's extensions."""
@@ -91,13 +95,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came: by the short way, by the long one, or not at all behind a refusal."""
-        if self._short_way is not None and self.conn.state is State.OPEN:
-            text = whole_text(data, self.config.ws_max_size)
+        if self._short_way is not None and not self.close_sent:
+            text = whole_text(data, self._limit_bytes)
             if text is not None:
                 self._short_way.take(text)
                 return
         if not self._refused:
-            self.flush()
             super().data_received(data)
             self._choose_way()
 
@@ -130,33 +133,27 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             await self.writable.wait()
         if self.disconnected or self.close_sent or self.conn.state is not State.OPEN:
             raise ClientDisconnected
-        if self._unsent is None:
-            self._unsent = text_frame(text)
-            self.loop.call_soon(self.flush)
-        else:
-            self.flush()
+        self.transport.write(text_frame(text))
+
+    def post(self, text: bytes) -> None:
+        """Send a text frame without waiting; nothing once the socket is closing or gone."""
+        if not self.disconnected and not self.close_sent:
             self.transport.write(text_frame(text))
-
-    def flush(self) -> None:
-        """Send the answer that waits for the event loop's turn to end: a client is woken once for those of one turn."""
-        unsent, self._unsent = self._unsent, None
-        if unsent is not None and not self.disconnected:
-            self.transport.write(unsent)
-
-    async def send(self, message: Any) -> None:
-        """As uvicorn's, behind what waits to be sent."""
-        self.flush()
-        await super().send(message)
-
-    def shutdown(self) -> None:
-        """As uvicorn's, behind what waits to be sent."""
-        self.flush()
-        super().shutdown()
 
     async def send_close(self, code: int) -> None:
         """Begin the closing handshake, unless a refusal has."""
         if not self.close_sent:
             await self.send({"type": "websocket.close", "code": code})
+
+    def pause_writing(self) -> None:
+        """Take note that the client reads too slowly."""
+        super().pause_writing()
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        """Take note that the client has read."""
+        super().resume_writing()
+        self.congested = False
 
     def pause(self) -> None:
         """Read no more until `resume`."""
@@ -190,10 +187,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         await self._asgi_app(scope, receive, send)
         if self._work is not None:
             del scope, receive, send
-            try:
-                await self._work
-            finally:
-                self.flush()
+            await self._work
 
     def _open_channel(self) -> DirectChannel:
         """Have frames go to a channel from now on, no longer to ASGI's `receive`."""

@@ -30,6 +30,7 @@ from metagame.wire.requests import (
 from ..attachment import Attachment
 from ..engine import Engine
 from ..lifecycle import Lifecycle
+from ..submission import Submission
 from .channel import Channel, Frame, Message, Receive, Send, channel_of
 from .naming import named_session
 from .rpc import Caller, answer_call
@@ -84,6 +85,17 @@ class WebSocketSurface:
 class Socket:
     """One open socket."""
 
+    __slots__ = (
+        "_attachment",
+        "_busy",
+        "_channel",
+        "_close_code",
+        "_engine",
+        "_farewell",
+        "_max_frame_bytes",
+        "anonymous",
+    )
+
     def __init__(self, engine: Engine, channel: Channel, max_frame_bytes: int) -> None:
         self.anonymous = False
         self._engine = engine
@@ -103,22 +115,55 @@ class Socket:
     async def serve(self, attachment: Attachment) -> None:
         """Answer frames until the socket ends."""
         self.anonymous = attachment.anonymous
+        self._attachment = attachment
         channel = self._channel
         await channel.accept()
-        while self._close_code is None:
-            frame = await channel.receive()
-            if frame is None or self._farewell is not None:
-                return  # a frame that crosses the farewell is not carried out
-            self._busy = True
-            answer = await self._answer(frame, attachment)
-            if answer is None:
-                # Left before the socket closes: who sees it closed finds the session ended and its place free.
-                await self._engine.leave(attachment, closed=True)
-                self._close_code = NORMAL
-                break
-            await channel.send(answer)
-            self._busy = False
+        channel.offer(self._begin)
+        try:
+            while self._close_code is None:
+                frame = await channel.receive()
+                if frame is None or self._farewell is not None:
+                    return  # a frame that crosses the farewell is not carried out
+                self._busy = True
+                answer = await self._answer(frame, attachment)
+                if answer is None:
+                    # Left before the socket closes: who sees it closed finds the session ended and its place free.
+                    await self._engine.leave(attachment, closed=True)
+                    self._close_code = NORMAL
+                    break
+                await channel.send(answer)
+                self._busy = False
+        finally:
+            channel.offer(None)
         await channel.close(self._close_code)
+
+    def _begin(self, frame: Frame) -> bool:
+        """Take a step that needs no more than its commit, as nearly all do; False leaves the frame to `serve`."""
+        if self._farewell is not None or self._close_code is not None:
+            return False
+        self._busy = True
+        try:
+            request = decode_frame(parse_frame(self._text(frame)))
+            begun = type(request) is StepRequest and self._engine.step_soon(request, self._attachment, self._stepped)
+        except Exception:  # noqa: BLE001 - nothing was sent: `serve` meets it again, and says so
+            begun = False
+        if not begun:
+            self._busy = False
+        return begun
+
+    def _stepped(self, submission: Submission) -> None:
+        """Answer a step that was begun and is committed; leave any other, and a close that is due, to `serve`."""
+        try:
+            answer = submission.settle() if self._close_code is None else None
+            if answer is None:
+                self._channel.done(submission)
+                return
+            self._channel.post(observation_frame(answer, submission.request_id))
+        except Exception as bug:  # noqa: BLE001 - `serve` raises it; here it would end the line to Redis
+            self._channel.done(bug)
+        else:
+            self._busy = False
+            self._channel.done()
 
     def lost(self, error: MetaGameError) -> None:
         """Tell an idle socket that its session is no longer its own; a busy one finds out by itself."""
@@ -142,10 +187,15 @@ class Socket:
                 await self._channel.send(frame)
             await self._channel.close(code)
 
-    async def _answer(self, frame: Frame, attachment: Attachment) -> bytes | None:
-        """The answer to one frame; None to a `close` frame."""
+    async def _answer(self, frame: Frame | Submission | Exception, attachment: Attachment) -> bytes | None:
+        """The answer to one frame, or to a step that was begun; None to a `close` frame."""
+        if isinstance(frame, Exception):
+            raise frame
         request_id = None
         try:
+            if isinstance(frame, Submission):
+                request_id = frame.request_id
+                return observation_frame(await frame.run(), request_id)
             fields = parse_frame(self._text(frame))
             request_id = frame_request_id(fields)
             request = decode_frame(fields)

@@ -17,7 +17,7 @@ from tests.cost.meters import Commands, Meter, Monitor
 from tests.cost.served import Worker
 
 GET, SCRIPT = "GETEX", "EVALSHA"
-COMMIT_INSIDE = ("GET", "TIME", "SET")
+COMMIT_INSIDE = ("GET", "SET")
 HTTP_COMMIT_INSIDE = ("GET", "SET")
 MAKE = (SCRIPT, SCRIPT, SCRIPT)
 """Reserve a place, create the record, hold the place."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from metagame.core.session import Expect
 from metagame.errors import MetaGameError
 from metagame.games import Observation
 from metagame.wire.requests import ResetRequest, StepRequest
 from services.attachment import Attachment
 from services.engine import Engine
+from services.submission import Submission
 
 Place = tuple[str | None, int]
 """Episode and step count."""
@@ -49,6 +52,9 @@ def age(engine: Engine) -> None:
 class Socket:
     """What a surface's socket is to the engine: an attachment that may be told it is lost."""
 
+    begins = False
+    """Whether steps are begun without a coroutine where that is possible, as under our own server."""
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.told: list[MetaGameError] = []
@@ -62,7 +68,12 @@ class Socket:
         return self.attachment.session_id
 
     async def step(self, request: StepRequest | None = None) -> Observation:
-        return await self.engine.step(self.session_id, request or step(), self.attachment)
+        request = request or step()
+        told: asyncio.Future[Submission] = asyncio.get_running_loop().create_future()
+        if self.begins and self.engine.step_soon(request, self.attachment, told.set_result):
+            submission = await told
+            return submission.settle() or await submission.run()
+        return await self.engine.step(self.session_id, request, self.attachment)
 
     async def reset(self, request: ResetRequest | None = None) -> Observation:
         return await self.engine.reset(self.session_id, request or reset(), self.attachment)

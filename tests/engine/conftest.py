@@ -12,6 +12,7 @@ from services.store.base import SessionStore
 from services.store.connect import open_client
 from services.store.memory import MemoryStore
 from services.store.redis import RedisStore
+from tests.engine.asking import Socket
 from tests.engine.scripted import ScriptedStore
 from tests.fake_redis import fake_redis
 
@@ -27,6 +28,17 @@ def plain_log() -> Iterator[None]:
     structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()])
     yield
     structlog.reset_defaults()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever steps by a socket does so in both ways."""
+    if "Socket" in vars(metafunc.module):
+        metafunc.parametrize("way", ["begun", "run"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Socket, "begins", getattr(request, "param", "run") == "begun")
 
 
 @pytest.fixture(params=["memory", "fakeredis"])

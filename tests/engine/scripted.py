@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from services.store.base import Commit, Draft, Outcome, Page, Record, SessionStore, StoreUnavailable, Word
+from services.store.base import (
+    Commit,
+    Draft,
+    Outcome,
+    Page,
+    Record,
+    Said,
+    SessionStore,
+    StoreUnavailable,
+    UnreadableRecord,
+    Word,
+)
 
 T = TypeVar("T")
 Event = Callable[[], Awaitable[object]]
@@ -43,6 +54,7 @@ class ScriptedStore:
         self.script: dict[str, deque[Fault | Exception | Event | None]] = defaultdict(deque)
         self.always: dict[str, Fault | Exception | Event] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.soon: set[asyncio.Future[None]] = set()
 
     def commits(self) -> list[Commit]:
         """The commits asked for, resends too."""
@@ -67,6 +79,17 @@ class ScriptedStore:
 
     async def commit(self, session_id: str, commit: Commit) -> Outcome:
         return await self._play("commit", self.inner.commit, session_id, commit)
+
+    def commit_soon(self, session_id: str, commit: Commit, told: Callable[[Said], None]) -> None:
+        async def carry_out() -> None:
+            said: Said
+            try:
+                said = await self.commit(session_id, commit)
+            except (StoreUnavailable, UnreadableRecord) as error:
+                said = error
+            told(said)
+
+        self.soon.add(asyncio.ensure_future(carry_out()))
 
     async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:
         attach = partial(self.inner.attach, unless_owned=unless_owned)

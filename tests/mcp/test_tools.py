@@ -135,8 +135,9 @@ async def test_a_game_refuses_a_move_of_an_agents_as_it_refuses_a_trainers() -> 
         reply = await rpc.openenv("tools/call", {"name": "hold"}, "/sessions/p/mcp")
         assert reply["error"]["data"]["reason"] == "invalid_action"
         action = {"type": "call_tool", "tool_name": "hold"}
-        refused = await rpc.http.post("/sessions/p/step", json={"action": action})
-        assert refused.status_code == 422
+        seen = (await rpc.http.post("/sessions/p/step", json={"action": action})).json()["observation"]
+        assert (seen["error"]["error_type"], seen["result"]) == ("invalid_args", None)
+        assert await rpc.steps("p") == 0
     with pytest.raises(InvalidAction):
         PigGame().step({"turn": 0}, PigGame().action_type.model_validate({"move": "hold"}))
 

@@ -62,3 +62,28 @@ async def test_a_process_that_slept_gives_its_sockets_a_lease_to_renew() -> None
     assert swept == 1
     assert await store.load("dead") is None
     assert await store.load("alive") is not None
+
+
+async def test_a_full_pool_is_looked_through_once_until_something_may_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    store = MemoryStore(max_sessions=2, ttl_ms=1000, clock=clock)
+    sweeps = 0
+    sweep = store.sweep
+
+    async def counted() -> int:
+        nonlocal sweeps
+        sweeps += 1
+        return await sweep()
+
+    monkeypatch.setattr(store, "sweep", counted)
+    await store.make("first", draft())
+    clock.now_s += 0.5
+    await store.make("second", draft())
+    for _ in range(100):
+        assert (await store.make("third", draft())).word is Word.FULL
+    assert sweeps == 1
+    clock.now_s += 0.5
+    assert (await store.make("third", draft())).word is Word.MADE
+    assert sweeps == 2

@@ -243,25 +243,6 @@ async def test_a_socket_that_was_refused_may_be_closed_as_well() -> None:
     assert (socket.wire.written, socket.wire.ended) == (written, True)
 
 
-async def test_an_answer_leaves_when_the_turn_of_the_event_loop_ends() -> None:
-    socket = await Socket(SocketProtocol).opened()
-    assert socket.channel is not None
-    await socket.channel.send(b"one")
-    assert socket.wire.written == b""
-    await asyncio.sleep(0)
-    assert socket.wire.written == text_frame(b"one")
-
-
-async def test_no_more_than_one_answer_of_a_socket_waits_for_that() -> None:
-    socket = await Socket(SocketProtocol).opened()
-    assert socket.channel is not None
-    for answer in (b"one", b"two", b"three"):
-        await socket.channel.send(answer)
-    assert socket.wire.written == text_frame(b"one") + text_frame(b"two")
-    await asyncio.sleep(0)
-    assert socket.wire.written == text_frame(b"one") + text_frame(b"two") + text_frame(b"three")
-
-
 async def _closes(socket: Socket) -> None:
     assert socket.channel is not None
     await socket.channel.close(1000)
