@@ -21,6 +21,8 @@ MAX_MESSAGE_LENGTH = 65_536
 class EchoWithLength(BaseModel):
     """A message and its length."""
 
+    model_config = ConfigDict(defer_build=True)
+
     message: str = Field(description="The message")
     length: int = Field(description="Its length in code points")
 

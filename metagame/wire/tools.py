@@ -25,12 +25,14 @@ from metagame.wire.requests import validate_action
 
 WRAPPED = "x-fastmcp-wrap-result"
 _WRAP_META = {"fastmcp": {"wrap_result": True}}
+_FORBID = ConfigDict(extra="forbid", defer_build=True)
+"""Built when first used: most servers never see a tool's call."""
 
 
 class CallToolAction(BaseModel):
     """A step frame's action that calls a tool."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _FORBID
 
     type: Literal["call_tool"]
     tool_name: str
@@ -41,7 +43,7 @@ class CallToolAction(BaseModel):
 class ListToolsAction(BaseModel):
     """A step frame's action that asks which tools there are."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _FORBID
 
     type: Literal["list_tools"]
     metadata: dict[str, Any] = Field(default_factory=dict)
