@@ -71,7 +71,7 @@ class Game(Protocol):
         """Take one action; the state it was given stays as it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Tool:
     """Something that an agent may call: a step of the game, in words of its own.
 

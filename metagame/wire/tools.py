@@ -121,8 +121,9 @@ def result_of(tool: Tool, seen: Observation) -> ToolResult:
     return ToolResult(data, _is_wrapped(tool))
 
 
+@lru_cache(maxsize=256)
 def mcp_tool(tool: Tool) -> dict[str, Any]:
-    """A tool as MCP and OpenEnv's `tools/list` list it."""
+    """A tool as MCP and OpenEnv's `tools/list` list it; the same object each time, to be read only."""
     schema = _output_schema(tool)
     if _is_wrapped(tool):
         schema = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from metagame.errors import InvalidAction, UnknownTool
 from metagame.games import NO_TOOLS, Observation, Tool, tools_of
@@ -55,6 +55,7 @@ def test_a_tool_is_found_by_its_name_and_no_other() -> None:
         (int, 5, True),
         (list[int], [1, 2], True),
         (str | None, None, True),
+        (Annotated[int, Field(ge=0)], 5, True),
         (dict[str, int], {"a": 1}, False),
         (EchoGame().tools[1].returns, {"message": "x", "length": 1}, False),
     ],
