@@ -23,7 +23,8 @@ from websockets.sync.client import ClientConnection, connect
 from tests.servers import Server, run_server
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
-RELEASES = ("0.10.0", "0.1.1")
+RELEASES = ("0.10.0", "0.1.1", "0.10.0-tools")
+"""The last is 0.10.0 with OpenEnv's own echo in place of the scaffold: two tools, made with FastMCP."""
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 LONG = 1000
 """Recordings show longer messages by their length."""

@@ -535,7 +535,125 @@ FIRST = (
     ),
 )
 
-KNOWN = {"0.10.0": NOW, "0.1.1": FIRST}
+LISTS = ("tools list", "tools list without session", "ws mcp frames", "mcp ws")
+WRONG_ARGUMENTS = (
+    "tools call wrong type",
+    "tools call missing argument",
+    "tools call extra argument",
+    "tools call no arguments",
+)
+TOOLS = (
+    Known(
+        "a tool is described in our words, and its schema says how long a message may be",
+        (*LISTS, "ws step frames"),
+        (
+            "*.tools.*.description: * -> *",
+            "*.properties.message.description: *",
+            "*.properties.message.maxLength: + 65536",
+            '*.title: + "Message"',
+        ),
+    ),
+    Known(
+        "what is null, and what is FastMCP's own, is left out of a list",
+        LISTS,
+        (*(f"*.tools.*.{name}: - null" for name in ("title", "icons", "annotations", "execution")), "*.meta: - *"),
+    ),
+    Known(
+        "the result of echo_with_length has a schema; there it is any object",
+        LISTS,
+        (
+            "*.outputSchema.additionalProperties: - true",
+            "*.outputSchema.description: + *",
+            "*.outputSchema.properties: + *",
+            "*.outputSchema.required: + *",
+            '*.outputSchema.title: + "EchoWithLength"',
+        ),
+    ),
+    Known(
+        "a session id is 32 hexadecimal digits",
+        ("mcp session create", "ws mcp frames", "mcp ws"),
+        ("*result.session_id: * -> *",),
+    ),
+    Known(
+        "an unknown tool is the caller's mistake, as MCP has it, and the answer says which there are",
+        ("tools call unknown tool", "tools call reserved name", "mcp ws"),
+        (
+            "*error.code: -32603 -> -32602",
+            '*error.message: "Unknown tool: \'*\'" -> *There are: echo_message, echo_with_length"',
+            '*error.data: null -> {"reason": "unknown_tool"}',
+        ),
+    ),
+    Known(
+        "so are wrong arguments, and no library's words are sent",
+        WRONG_ARGUMENTS,
+        (
+            "body.error.code: -32603 -> -32602",
+            'body.error.message: "*errors.pydantic.dev*" -> "Invalid arguments: *"',
+            'body.error.data: null -> {"reason": "invalid_action", "errors": *}',
+        ),
+    ),
+    Known(
+        "the same",
+        ("tools call arguments a list",),
+        (
+            "body.error.code: -32603 -> -32602",
+            'body.error.message: "*errors.pydantic.dev*" -> "Invalid params - \'arguments\' must be an object"',
+            'body.error.data: null -> {"reason": "invalid_params"}',
+        ),
+    ),
+    Known(
+        "JSON-RPC errors carry a reason for programs to read",
+        ("ws mcp frames",),
+        ('4.received.data.error.data: * -> {"reason": *}', '5.received.data.error.data: * -> {"reason": *}'),
+    ),
+    Known(
+        "a reset shows our observation",
+        ("ws step frames", "ws step frames an agent got wrong", "ws mcp frames"),
+        (
+            '0.received.data.observation.metadata.status: - "ready"',
+            '0.received.data.observation.echoed_message: + "Meta Game environment ready!"',
+            "0.received.data.observation.message_length: + 0",
+            "0.received.data.metadata: - *",
+        ),
+    ),
+    Known(
+        "a call is a step like any other: it has the step's reward and metadata",
+        ("ws step frames",),
+        tuple(
+            f"{number}.received.data.{line}"
+            for number in (2, 3, 4)
+            for line in (
+                'observation.metadata.original_message: + "hi"',
+                f"observation.metadata.step: + {number - 1}",
+                "reward: null -> 0.2",
+                f'metadata: + {{"original_message": "hi", "step": {number - 1}}}',
+            )
+        ),
+    ),
+    Known(
+        "what an agent got wrong is said in our words",
+        ("ws step frames an agent got wrong",),
+        (
+            "1.received.data.observation.error.message: \"Unknown tool: 'nope'\" -> *",
+            *(
+                f'{number}.received.data.observation.error.message: "*errors.pydantic.dev*" -> "Invalid arguments: *"'
+                for number in (2, 3, 4)
+            ),
+            '2.received.data.observation.error.error_type: "execution_error" -> "invalid_args"',
+        ),
+    ),
+    Known(
+        "error frames carry a reason, and pydantic's url is left out",
+        ("ws malformed tool actions",),
+        tuple(
+            f"{number}.received.data.{line}"
+            for number in range(3)
+            for line in ('reason: + "invalid_action"', "errors.0.url: - *")
+        ),
+    ),
+)
+
+KNOWN = {"0.10.0": NOW, "0.1.1": FIRST, "0.10.0-tools": TOOLS}
 assert set(KNOWN) == set(replay.RELEASES)
 
 
@@ -580,7 +698,7 @@ def test_every_listed_difference_is_still_there(release: str, found: list[tuple[
 
 def test_every_recorded_exchange_was_compared(release: str) -> None:
     names = Counter(recorded["name"] for recorded in replay.exchanges(release))
-    assert names.total() == len(names) == {"0.10.0": 98, "0.1.1": 97}[release]
+    assert names.total() == len(names) == {"0.10.0": 98, "0.1.1": 97, "0.10.0-tools": 18}[release]
 
 
 @pytest.fixture(scope="module")
