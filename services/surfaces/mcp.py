@@ -25,7 +25,7 @@ from .http import IDEMPOTENCY_KEY
 from .naming import named_session, session_headers, tell
 from .presence import check_present
 from .problems import JSON
-from .rpc import Caller, answer_call
+from .rpc import Caller, carry_out
 from .streamable import (
     REVISION_HEADER,
     SESSION_HEADER,
@@ -71,7 +71,11 @@ class McpSurface:
             tell(request, caller.named)
         if speaks_mcp(request.headers, call):
             return await self._exchange(request, call, caller)
-        return self._json(request, await answer_call(self._engine, call, caller))
+        try:
+            reply = result_reply(call, await carry_out(self._engine, call, caller))
+        except MetaGameError as error:
+            return self._refused(request, call, error)
+        return self._json(request, reply)
 
     async def delete(self, request: Request) -> Response:
         """End the session that `initialize` began; one that path or header name is its maker's to end."""

@@ -7,11 +7,11 @@ calls: it takes the session from nobody, and closing it ends nothing.
 from __future__ import annotations
 
 from metagame.errors import InvalidSessionId, MetaGameError, outward
-from metagame.wire.jsonrpc import decode_call, encode_reply, error_reply
+from metagame.wire.jsonrpc import decode_call, encode_reply, error_reply, result_reply
 
 from ..attachment import Attachment
 from .channel import Channel, Frame
-from .rpc import Caller, answer_call
+from .rpc import Caller, carry_out
 from .websocket import DRAINING, NORMAL, Socket, WebSocketSurface
 
 
@@ -70,10 +70,12 @@ class McpSocket(Socket):
             self._leave(outward(error).close_code or NORMAL, encode_reply(error_reply(error)))
 
     async def _reply(self, frame: Frame, session_id: str | None, attachment: Attachment | None) -> bytes:
+        named = session_id if attachment is None else attachment.session_id
+        call = None
         try:
             call = decode_call(self._text(frame))
+            reply = result_reply(call, await carry_out(self._engine, call, Caller(named, attachment=attachment)))
         except MetaGameError as error:
-            self._close_code = outward(error).close_code or self._close_code
-            return encode_reply(error_reply(error))
-        named = session_id if attachment is None else attachment.session_id
-        return encode_reply(await answer_call(self._engine, call, Caller(named, attachment=attachment)))
+            self._close_for(error)
+            reply = error_reply(error, call)
+        return encode_reply(reply)

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from metagame.core.session import check_session_id
-from metagame.errors import InvalidAction, InvalidParams, InvalidRequest, MetaGameError, SessionLost, UnknownMethod
+from metagame.errors import InvalidAction, InvalidParams, InvalidRequest, SessionLost, UnknownMethod
 from metagame.value import value
-from metagame.wire.jsonrpc import Call, Reply, error_reply, result_reply
+from metagame.wire.jsonrpc import Call
 from metagame.wire.tools import decode_tool_call, explained, mcp_tool, openenv_result
 
 from ..attachment import Attachment
@@ -33,14 +33,12 @@ class Caller:
     """Whether a tool's call begins the first episode of a session."""
 
 
-async def answer_call(engine: Engine, call: Call, caller: Caller) -> Reply:
-    """The answer to a call, whatever becomes of it."""
+async def carry_out(engine: Engine, call: Call, caller: Caller) -> dict[str, Any]:
+    """The result of a call; raises what metagame.errors lists."""
     try:
-        return result_reply(call, await _carry_out(engine, call, caller))
+        return await _carry_out(engine, call, caller)
     except InvalidAction as wrong:
-        return error_reply(InvalidAction(explained(wrong), **wrong.fields), call)
-    except MetaGameError as error:
-        return error_reply(error, call)
+        raise InvalidAction(explained(wrong), **wrong.fields) from None
 
 
 async def _carry_out(engine: Engine, call: Call, caller: Caller) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 from metagame.core.codec import NewerRecord
 from metagame.errors import InvalidJson, InvalidSessionId, MetaGameError, TooLarge, outward
 from metagame.wire.answers import error_frame, mcp_frame, observation_frame, state_frame
-from metagame.wire.jsonrpc import call_of, error_reply
+from metagame.wire.jsonrpc import call_of, error_reply, result_reply
 from metagame.wire.requests import (
     CloseRequest,
     McpRequest,
@@ -33,7 +33,7 @@ from ..lifecycle import Lifecycle
 from ..submission import Submission
 from .channel import Channel, Frame, Message, Receive, Send, channel_of
 from .naming import named_session
-from .rpc import Caller, answer_call
+from .rpc import Caller, carry_out
 
 NORMAL = 1000
 DRAINING = 1012
@@ -201,9 +201,13 @@ class Socket:
             request = decode_frame(fields)
             return None if isinstance(request, CloseRequest) else await self._ask(request, attachment)
         except MetaGameError as error:
-            elsewhere = DRAINING if isinstance(error, NewerRecord) else None
-            self._close_code = outward(error).close_code or elsewhere or self._close_code
+            self._close_for(error)
             return error_frame(error, request_id)
+
+    def _close_for(self, error: MetaGameError) -> None:
+        """Close behind the answer, where the error is of that kind."""
+        elsewhere = DRAINING if isinstance(error, NewerRecord) else None
+        self._close_code = outward(error).close_code or elsewhere or self._close_code
 
     async def _ask(self, request: Request | McpRequest, attachment: Attachment) -> bytes:
         if isinstance(request, StepRequest):
@@ -220,12 +224,15 @@ class Socket:
 
     async def _call(self, request: McpRequest, attachment: Attachment) -> bytes:
         """The answer to a JSON-RPC call; on an anonymous socket it begins no episode, so that a lost one is loud."""
+        caller = Caller(attachment.session_id, request.request_id, attachment, begins=not attachment.anonymous)
+        call = None
         try:
             call = call_of(request.call)
+            reply = result_reply(call, await carry_out(self._engine, call, caller))
         except MetaGameError as error:
-            return mcp_frame(error_reply(error), request.request_id)
-        caller = Caller(attachment.session_id, request.request_id, attachment, begins=not attachment.anonymous)
-        return mcp_frame(await answer_call(self._engine, call, caller), request.request_id)
+            self._close_for(error)
+            reply = error_reply(error, call)
+        return mcp_frame(reply, request.request_id)
 
     def _text(self, frame: Frame) -> str:
         if isinstance(frame, bytes):

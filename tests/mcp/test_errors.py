@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from metagame import errors
 from metagame.errors import BY_REASON, TABLE, MetaGameError
-from services.store.base import StoreUnavailable
+from services.records import generation_after
+from services.store.base import Draft, Origin, StoreUnavailable
 from services.store.memory import MemoryStore
 from tests.behaviour.apps import running_app
 from tests.games.pig import PigGame
 from tests.mcp.asking import BrokenGame, PigWithTools, Rpc, served
-from tests.wire.sockets import INTERNAL, ask, open_socket
+from tests.wire.sockets import INTERNAL, WAIT_S, ask, open_socket
 
 pytestmark = pytest.mark.anyio
 Provoked = Callable[[Rpc], Awaitable[dict[str, Any]]]
@@ -196,6 +199,32 @@ async def test_a_store_that_is_away_is_said_to_be_and_the_call_can_be_sent_again
         check((await rpc.stateless("tools/call", SAY, "/sessions/e/mcp")).json(), errors.Unavailable)
 
 
+async def newer_store() -> MemoryStore:
+    """Holds a session that a newer release wrote."""
+    store = MemoryStore(max_sessions=10, ttl_ms=60_000)
+    await store.make("s", Draft(Origin.MADE, generation_after(None), b"9 what is to come"))
+    return store
+
+
+async def test_what_a_newer_release_wrote_is_left_to_another_worker() -> None:
+    async with served(store=await newer_store()) as rpc:
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": SAY}
+        for headers in ({}, {"mcp_session_id": "s"}):
+            answer = await rpc.send(body, "/sessions/s/mcp", **headers)
+            assert check(answer.json(), errors.Unavailable)["data"]["retryable"] is True
+            assert answer.headers["connection"] == "close"
+
+
+def test_a_socket_closes_behind_what_a_newer_release_wrote() -> None:
+    store = asyncio.run(newer_store())
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": SAY}
+    with running_app(store=store) as url, open_socket(url.replace("http", "ws"), "/sessions/s/mcp") as socket:
+        check(ask(socket, call), errors.Unavailable)
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=WAIT_S)
+        assert socket.close_code == 1012
+
+
 def test_sockets_are_told_by_frame() -> None:
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": SAY}
     with running_app() as url:
@@ -209,6 +238,9 @@ def test_sockets_are_told_by_frame() -> None:
             assert "result" in ask(older, {"type": "mcp", "data": call})["data"]
             with open_socket(ws, "/sessions/s/ws") as newer:
                 check(ask(older, {"type": "mcp", "data": call})["data"], errors.SessionTakenOver)
+                with pytest.raises(ConnectionClosed):
+                    older.recv(timeout=WAIT_S)
+                assert older.close_code == TABLE[errors.SessionTakenOver].close_code
                 with open_socket(ws, "/sessions/s/ws") as newest:
                     ask(newest, {"type": "reset"})
                     check(ask(newer, {"type": "mcp", "data": call})["data"], errors.SessionTakenOver)
