@@ -22,6 +22,7 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 BIN := .venv/bin
 OPENENV := .venvs/openenv-0.10
 OPENENV_011 := .venvs/openenv-0.1.1
+OPENENV_BETWEEN := .venvs/openenv-0.2.1 .venvs/openenv-0.2.3 .venvs/openenv-0.3.0
 TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
 	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python"
 ARGS ?=
@@ -101,7 +102,7 @@ lock: .venvs/lock/.installed
 	@.venvs/lock/bin/python $(PIP_INSTALL) uv
 	@touch $@
 
-test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed redis chromium haproxy
+test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed $(OPENENV_BETWEEN:%=%/.installed) redis chromium haproxy
 bench-setup: .venv/.bench $(OPENENV)/.installed redis
 chaos-setup: .venv/.server redis haproxy
 
@@ -143,6 +144,20 @@ $(OPENENV_011)/.installed:
 	$(call environment,$(OPENENV_011))
 	@echo "· $(OPENENV_011): openenv-core 0.1.1 from PyPI"
 	@$(OPENENV_011)/bin/python $(PIP_INSTALL) openenv-core==0.1.1
+	@touch $@
+
+# The releases between, each by itself but for what it depends on, which is 0.10's: pip finds that in its range,
+# and it would be another 470 MB each.
+PURELIB = import sysconfig; print(sysconfig.get_path("purelib"))
+
+$(OPENENV_BETWEEN:%=%/.installed): .venvs/openenv-%/.installed: $(OPENENV)/.installed
+	@echo "· .venvs/openenv-$*: openenv-core $* from PyPI"
+	@rm -rf .venvs/openenv-$*
+	@$(OPENENV)/bin/python -m venv --without-pip .venvs/openenv-$*
+	@$(OPENENV)/bin/python -c '$(PURELIB)' \
+		> "$$(.venvs/openenv-$*/bin/python -c '$(PURELIB)')/dependencies.pth"
+	@$(OPENENV)/bin/python -m pip --python .venvs/openenv-$*/bin/python install -qq --disable-pip-version-check \
+		openenv-core==$*
 	@touch $@
 
 # $(call from_apt,<commands, any of which will do>,<package>,<how elsewhere>); apt takes one caller at a time.

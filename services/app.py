@@ -36,6 +36,7 @@ from .surfaces.mcp_socket import McpSocketSurface
 from .surfaces.ops import OpsSurface
 from .surfaces.root_path import RootPath
 from .surfaces.shortcut import Shortcut
+from .surfaces.tasks import TasksSurface
 from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
 
@@ -79,13 +80,16 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     problems.install(app)
     OpsSurface(engine, lifecycle).install(app)
     http = HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes)
-    http.install(app)
+    controlled = settings.mode == "simulation"
+    if controlled:
+        http.install(app)
+    TasksSurface(game, max_body_bytes=settings.max_frame_bytes).install(app)
     socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
     McpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes).install(app)
     agents = McpSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
-    app.add_middleware(Shortcut, handlers=http.environment, socket=socket)
+    app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
     if settings.root_path is not None:
         app.add_middleware(RootPath, root_path=settings.root_path)
     return app

@@ -19,7 +19,7 @@ from metagame.games.echo import MAX_MESSAGE_LENGTH
 
 PREFIX = "METAGAME_"
 TESTS = "METAGAME_TEST_"
-LATER = ("API_KEYS", "ALLOWED_ORIGINS", "MODE")
+LATER = ("API_KEYS", "ALLOWED_ORIGINS")
 """Settings of later releases that somebody may rely on: set, they stop the start."""
 OWN_SEGMENTS = frozenset(
     {
@@ -108,6 +108,13 @@ class Settings(BaseSettings):
             description="allow: a first step on an anonymous socket starts an episode by itself",
         ),
     ] = "refuse"
+    mode: Annotated[
+        Literal["simulation", "production"],
+        Field(
+            validation_alias=_names("MODE", "OPENENV_MODE"),
+            description="production: no HTTP to reset, step, look at, make, list or end sessions; sockets are as ever",
+        ),
+    ] = "simulation"
     host: Annotated[
         str, Field(min_length=1, validation_alias=_names("HOST", "HOST"), description="Address to listen on")
     ] = "127.0.0.1"
@@ -153,6 +160,12 @@ class Settings(BaseSettings):
         Literal["console", "json"],
         Field(validation_alias=_names("LOG_FORMAT"), description="console: log lines for people; json: for machines"),
     ] = "console"
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _in_any_case(cls, mode: object) -> object:
+        """As OpenEnv takes it."""
+        return mode.lower() if isinstance(mode, str) else mode
 
     @field_validator("redis_url")
     @classmethod

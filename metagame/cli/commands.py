@@ -52,6 +52,7 @@ def serve(  # noqa: PLR0913 - each is a setting, and the server checks it
     max_sessions: Annotated[str | None, _setting("Sessions in the whole pool.", "N")] = None,
     session_ttl_s: Annotated[str | None, _setting("Ends a session without a socket or a request.", "SECONDS")] = None,
     step_before_reset: Annotated[str | None, _setting("A first step without a reset.", "refuse|allow")] = None,
+    mode: Annotated[str | None, _setting("production: no HTTP control.", "simulation|production")] = None,
     root_path: Annotated[str | None, _setting("The path that a proxy puts before ours.", "/PATH")] = None,
     drain_timeout_s: Annotated[str | None, _setting("A stopping worker leaves within this time.", "SECONDS")] = None,
     log_format: Annotated[str | None, _setting("Log lines for people or for machines.", "console|json")] = None,

@@ -21,7 +21,9 @@ from metagame.errors import ProtocolError, Unavailable
 from metagame.wire.answers import Answer, decode_body, decode_observation, decode_state, error_of_body
 from metagame.wire.requests import CloseRequest, Request, StateRequest, encode_body
 
+NOT_FOUND = 404
 TOO_MANY_REQUESTS = 429
+_IN_PRODUCTION = ', or it is one in production mode, which has sockets only: transport="websocket"'
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -132,7 +134,8 @@ def _error(url: str, response: httpx.Response) -> Exception:
         return ConnectionLost(f"HTTP status {status}", sent=status != TOO_MANY_REQUESTS, **after)
     if status in {401, 403}:
         return refused(url, status)
-    return not_metagame(url, f"HTTP status {status}")
+    hint = _IN_PRODUCTION if status == NOT_FOUND else ""
+    return not_metagame(url, f"HTTP status {status}{hint}")
 
 
 def _reason(error: httpx.TransportError) -> str:

@@ -71,6 +71,14 @@ class Game(Protocol):
         """Take one action; the state it was given stays as it is."""
 
 
+class Documented(Protocol):
+    """What a game may have besides, for `/metadata`."""
+
+    @property
+    def readme(self) -> str | None:
+        """Its README, in Markdown."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tool:
     """Something that an agent may call: a step of the game, in words of its own.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
@@ -71,6 +72,14 @@ class EchoGame:
                 returns=EchoWithLength,
             ),
         )
+
+    @property
+    def readme(self) -> str | None:
+        """The project's README, which is about echo: in the wheel inside the package, in a checkout beside it."""
+        for folder in Path(__file__).resolve().parents[1:3]:
+            if (readme := folder / "README.md").is_file():
+                return readme.read_text(encoding="utf-8")
+        return None
 
     def reset(self, seed: int, options: Mapping[str, Any]) -> tuple[State, Observation]:  # noqa: ARG002 - echo has no chance and no options
         """Start at step 0, ready; echo takes no options and ignores those it is given."""

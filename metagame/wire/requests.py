@@ -249,15 +249,20 @@ def decode_reset_body(body: bytes) -> ResetRequest:
 
 def decode_step_body(body: bytes) -> StepRequest:
     """The request in the body of `POST /step`."""
-    if not body.strip():
-        raise invalid([{"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}])
-    checked = _validate(StepBody, _parse_body(body), "body")
+    checked = decode_body(StepBody, body)
     return StepRequest(checked.action, checked.request_id, checked.expected())
 
 
 def decode_make_body(body: bytes) -> str | None:
     """The session id in the body of `POST /sessions`, if there is one."""
     return _validate(MakeBody, _parse_body(body), "body").session_id if body.strip() else None
+
+
+def decode_body(shape: type[ModelT], body: bytes) -> ModelT:
+    """Any other body, which may not be empty."""
+    if not body.strip():
+        raise invalid([{"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}])
+    return _validate(shape, _parse_body(body), "body")
 
 
 def check_request_id(request_id: str) -> str:

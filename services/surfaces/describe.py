@@ -72,6 +72,8 @@ _REPLY: Schema = {
     "required": ["jsonrpc", "id"],
     "description": "A result or an error; OpenEnv's dialect has status 200 for either",
 }
+_SPLIT: Schema = {"type": "object", "properties": {"name": {"type": "string"}, "type": {"type": "string"}}}
+_NO_TASKS = (404, 500, 501)
 _PROBLEM: Schema = {
     "type": "object",
     "properties": {
@@ -133,6 +135,36 @@ def mcp(named: list[Schema]) -> Schema:
 def mcp_end(named: list[Schema]) -> Schema:
     """Route arguments of ending a session that `initialize` began."""
     return _route("End a session that MCP's initialize began", {204: None}, (400, 403, 404, 405), _asks(named))
+
+
+def environments() -> Schema:
+    """Route arguments of listing environments."""
+    return _route("List environments", {200: {"type": "array", "items": {"type": "string"}}}, ())
+
+
+def splits() -> Schema:
+    """Route arguments of listing splits."""
+    return _route("List splits", {200: {"type": "array", "items": _SPLIT}}, _NO_TASKS)
+
+
+def tasks(body: type[BaseModel]) -> Schema:
+    """Route arguments of listing tasks, all or some."""
+    answer = {"type": "object", "properties": {"tasks": {"type": "array"}, "env_name": {"type": "string"}}}
+    return _about_tasks("List tasks", answer, body)
+
+
+def num_tasks(body: type[BaseModel]) -> Schema:
+    """Route arguments of counting tasks."""
+    return _about_tasks("Count tasks", {"type": "object", "properties": {"num_tasks": {"type": "integer"}}}, body)
+
+
+def task(body: type[BaseModel]) -> Schema:
+    """Route arguments of looking at a task."""
+    return _about_tasks("Look at a task", {"type": "object", "properties": {"task": {}}}, body)
+
+
+def _about_tasks(summary: str, answer: Schema, body: type[BaseModel]) -> Schema:
+    return _route(summary, {200: answer}, (*_NO_TASKS, 400, 413, 422), _asks([], _inlined(body)))
 
 
 def _route(

@@ -30,7 +30,7 @@ from ..lifecycle import Lifecycle
 from ..records import SessionItem, new_session_id
 from ..store.base import InvalidCursor
 from . import describe
-from .body import read_body
+from .bodies import read_body
 from .naming import derived_session, session_headers, session_of, tell
 from .presence import check_present
 from .problems import JSON

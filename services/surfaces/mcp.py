@@ -20,7 +20,7 @@ from metagame.wire.requests import check_request_id
 from ..engine import Engine
 from ..lifecycle import Lifecycle
 from . import describe
-from .body import read_body
+from .bodies import read_body
 from .http import IDEMPOTENCY_KEY
 from .naming import named_session, session_headers, tell
 from .presence import check_present

@@ -51,7 +51,7 @@ class OpsSurface:
         return {
             "name": game.name,
             "description": game.description,
-            "readme_content": None,
+            "readme_content": getattr(game, "readme", None),
             "version": game.version,
             "author": None,
             "documentation_url": None,

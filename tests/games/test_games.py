@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metagame.errors import InvalidAction
-from metagame.games import Game
+from metagame.games import Documented, Game
 from metagame.games.echo import EchoGame
 from metagame.wire.requests import ResetRequest, StepRequest
 from services.engine import Engine
@@ -36,6 +36,11 @@ def test_the_echo_module_checks_itself_and_says_what_it_checked() -> None:
     assert lines[-1] == "echo: every rule holds"
     assert any(line.startswith("refused") for line in lines)
     assert "step 1   'Hello, World!': length 13, reward 1.3" in lines
+
+
+def test_echo_is_documented_by_the_readme() -> None:
+    echo: Documented = EchoGame()
+    assert echo.readme == (ROOT / "README.md").read_text()
 
 
 @each_game

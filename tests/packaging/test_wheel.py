@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,10 @@ def test_the_wheel_carries_both_packages_the_alias_the_manifest_and_the_scripts(
         "meta_game",
         "metagame_server",
     }
-    for needed in ("metagame/openenv.yaml", "metagame/py.typed", "meta_game/py.typed", "metagame_server/py.typed"):
+    for needed in (
+        *("metagame/openenv.yaml", "metagame/README.md"),
+        *("metagame/py.typed", "meta_game/py.typed", "metagame_server/py.typed"),
+    ):
         assert needed in names
     scripts = {Path(name).name for name in names if name.startswith("metagame_server/store/lua/")}
     assert scripts == {path.name for path in (ROOT / "services/store/lua").glob("*.lua")} != set()
@@ -93,6 +97,12 @@ def test_the_demo_runs_out_of_the_wheel(installed: Path, tmp_path: Path) -> None
 
 def test_the_quick_start_runs_against_a_server_out_of_the_wheel(installed: Path, served: str, tmp_path: Path) -> None:
     _run([str(installed / "python"), "-W", "error", "-c", textwrap.dedent(QUICK_START), served], cwd=tmp_path)
+
+
+def test_a_server_out_of_the_wheel_shows_the_readme(served: str) -> None:
+    # Its address is said before it accepts connections.
+    with httpx.Client(base_url=served, transport=httpx.HTTPTransport(retries=10), trust_env=False) as client:
+        assert client.get("/metadata").json()["readme_content"] == (ROOT / "README.md").read_text()
 
 
 def test_type_checkers_see_the_types_of_the_alias(installed: Path, tmp_path: Path) -> None:

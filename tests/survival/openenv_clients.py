@@ -6,6 +6,7 @@ A line in is a JSON object of a command and its arguments; the line out is `{"re
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -16,39 +17,33 @@ Commands = dict[str, Callable[..., Any]]
 
 
 def env_client() -> Commands:
-    """OpenEnv 0.10: its generic client in synchronous mode, one socket each."""
+    """openenv-core 0.2.1 and later: the generic client, one socket each; made synchronous where it is not."""
     from openenv.core import GenericEnvClient  # type: ignore[import-not-found]  # noqa: PLC0415 - the other interpreter has it
 
-    clients: dict[str, Any] = {}
+    async def awaited(**arguments: Any) -> Any:
+        async with GenericEnvClient(**arguments) as env:
+            await env.reset()
+            return _step(await env.step({"message": "abc"}))
 
-    def make(name: str, **arguments: Any) -> None:
-        clients[name] = GenericEnvClient(**arguments).sync()
-
-    def reset(name: str, **arguments: Any) -> Any:
-        return clients[name].reset(**arguments).observation["echoed_message"]
-
-    def step(name: str, message: str = "abc") -> Any:
-        result = clients[name].step({"message": message})
-        return [result.metadata["step"], result.reward]
-
-    def state(name: str) -> Any:
-        stands = clients[name].state()
-        return [stands["episode_id"], stands["step_count"]]
-
-    def close(name: str) -> None:
-        clients.pop(name).close()
+    def made(**arguments: Any) -> Any:
+        env = GenericEnvClient(**arguments)
+        return env.sync() if hasattr(env, "sync") else env
 
     def make_and_reset(**arguments: Any) -> None:
         with GenericEnvClient(**arguments).sync() as env:
             env.reset()
 
+    def by_sync(**arguments: Any) -> Any:
+        with GenericEnvClient(**arguments).sync() as env:
+            env.reset()
+            return _step(env.step({"message": "abc"}))
+
     return {
-        "make": make,
-        "reset": reset,
-        "step": step,
-        "state": state,
-        "close": close,
+        **_named(made),
         "make_and_reset": make_and_reset,
+        "straight": lambda **arguments: _straight(GenericEnvClient(**arguments)),
+        "sync": by_sync,
+        "async": lambda **arguments: asyncio.run(awaited(**arguments)),
     }
 
 
@@ -83,7 +78,52 @@ def http_client() -> Commands:
         with ThreadPoolExecutor(clients) as threads:
             return list(threads.map(lambda number: episode(base_url, number, steps), range(clients)))
 
-    return {"episodes": episodes}
+    return {
+        **_named(EchoEnv),
+        "episodes": episodes,
+        "straight": lambda **arguments: _straight(EchoEnv(**arguments)),
+        "sync": lambda **arguments: EchoEnv(**arguments).sync(),
+        "async": lambda **arguments: EchoEnv(**arguments).__aenter__(),
+    }
+
+
+def _named(made: Callable[..., Any]) -> Commands:
+    """One step after the other of clients that have names."""
+    clients: dict[str, Any] = {}
+
+    def make(name: str, **arguments: Any) -> None:
+        clients[name] = made(**arguments)
+
+    def reset(name: str, **arguments: Any) -> Any:
+        return clients[name].reset(**arguments).observation["echoed_message"]
+
+    def step(name: str, message: str = "abc") -> Any:
+        return _step(clients[name].step({"message": message}))
+
+    def state(name: str) -> Any:
+        stands = clients[name].state()
+        return [stands["episode_id"], stands["step_count"]]
+
+    def reconnect(name: str) -> None:
+        clients[name].disconnect()
+        clients[name].connect()
+
+    def close(name: str) -> None:
+        clients.pop(name).close()
+
+    return {"make": make, "reset": reset, "step": step, "state": state, "reconnect": reconnect, "close": close}
+
+
+def _straight(env: Any) -> Any:
+    """An episode as the first examples have it: neither `with` nor `await`."""
+    env.reset()
+    answered = _step(env.step({"message": "abc"}))
+    env.close()
+    return answered
+
+
+def _step(result: Any) -> Any:
+    return [result.observation["metadata"]["step"], result.reward]
 
 
 def main(which: str) -> None:

@@ -68,6 +68,8 @@ async def test_a_killed_child_is_replaced_and_its_sessions_go_on(durable_redis: 
         ({"METAGAME_REDIS_URL": "redis+sentinel://one:1?sentinel_password=hunter2"}, "METAGAME_REDIS_URL"),
         ({"METAGAME_REDIS_URL": "http://one:1/x?a=b&sentinel_password=hunter2"}, "METAGAME_REDIS_URL"),
         ({"METAGAME_REDIS_WAIT_REPLICAS": "1"}, "METAGAME_REDIS_WAIT_REPLICAS is 1, but without METAGAME_REDIS_URL"),
+        ({"METAGAME_MODE": "training"}, "METAGAME_MODE is 'training', which is not allowed"),
+        ({"OPENENV_MODE": "training"}, "OPENENV_MODE is 'training', which is not allowed"),
         (
             {"METAGAME_REDIS_URL": "redis://localhost/0", "METAGAME_REDIS_WAIT_REPLICAS": "17"},
             "METAGAME_REDIS_WAIT_REPLICAS is '17', which is not allowed: Input should be less than or equal to 16",
@@ -86,6 +88,8 @@ async def test_a_killed_child_is_replaced_and_its_sessions_go_on(durable_redis: 
         "sentinels without a service",
         "a sentinel's password",
         "replicas without a Redis",
+        "mode",
+        "OpenEnv's mode",
         "replicas",
     ],
 )

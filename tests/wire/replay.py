@@ -20,11 +20,13 @@ import httpx
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.servers import Server, run_server
+from tests.servers import run_server
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
 RELEASES = ("0.10.0", "0.1.1", "0.10.0-tools")
 """The last is 0.10.0 with OpenEnv's own echo in place of the scaffold: two tools, made with FastMCP."""
+PRODUCTION = "0.10.0-production"
+"""The same release in production mode, with tasks: recorded by `recordings/production.py`."""
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 LONG = 1000
 """Recordings show longer messages by their length."""
@@ -48,19 +50,19 @@ def exchanges(release: str) -> list[dict[str, Any]]:
     return recorded
 
 
-def replay_all(release: str, server: Server) -> Iterator[tuple[str, str]]:
+def replay_all(release: str, url: str) -> Iterator[tuple[str, str]]:
     """Each exchange's name and a difference, in the recorded order, by one client that keeps cookies.
 
     Where the recorded server made a session, the exchanges after it name the one that ours has made.
     """
     made: dict[str, str] = {}
-    with client_of(server) as client:
+    with client_of(url) as client:
         for exchange in exchanges(release):
             recorded = _renamed(exchange, made)
-            with _other_socket(recorded, server) as asked:
+            with _other_socket(recorded, url) as asked:
                 if recorded["kind"] == "ws":
-                    ours = replay_socket(recorded, asked.ws_url)
-                elif asked is server:
+                    ours = replay_socket(recorded, _ws(asked))
+                elif asked == url:
                     ours = replay_http(recorded, client)
                 else:
                     with client_of(asked) as another:
@@ -70,8 +72,8 @@ def replay_all(release: str, server: Server) -> Iterator[tuple[str, str]]:
                 yield recorded["name"], line
 
 
-def client_of(server: Server) -> httpx.Client:
-    return httpx.Client(base_url=server.url, trust_env=False, timeout=WAIT_S)
+def client_of(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, trust_env=False, timeout=WAIT_S)
 
 
 def replay_http(recorded: dict[str, Any], client: httpx.Client) -> dict[str, Any]:
@@ -168,19 +170,23 @@ def _body(answer: Any) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def _ws(url: str) -> str:
+    return "ws" + url.removeprefix("http")
+
+
 @contextmanager
-def _other_socket(recorded: dict[str, Any], server: Server) -> Iterator[Server]:
+def _other_socket(recorded: dict[str, Any], url: str) -> Iterator[str]:
     """The server to ask, with the other socket open that the recording had."""
     if recorded["name"] not in SECOND_SOCKETS:
-        yield server
+        yield url
         return
     with ExitStack() as stack:
         path, settings = SECOND_SOCKETS[recorded["name"]]
         if path is not None:
             path = path.format(session_id=recorded["request"]["json"]["params"].get("session_id"))
-        asked = stack.enter_context(run_server(**settings)) if settings else server
-        url = asked.ws_url + (path or recorded.get("path", "/ws"))
-        stack.enter_context(connect(url, open_timeout=WAIT_S, proxy=None))
+        asked = stack.enter_context(run_server(**settings)).url if settings else url
+        other = _ws(asked) + (path or recorded.get("path", "/ws"))
+        stack.enter_context(connect(other, open_timeout=WAIT_S, proxy=None))
         yield asked
 
 

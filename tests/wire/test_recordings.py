@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from structlog.testing import capture_logs
 
+from metagame.games.echo import EchoGame
+from tests.behaviour.apps import running_app
+from tests.games.tasks import Tasks
 from tests.servers import Server, run_server
 from tests.wire import replay
 
@@ -65,6 +69,12 @@ class Known:
     lines: tuple[str, ...]
 
 
+TITLED = Known(
+    "this server's name and its own sentence",
+    ("openapi",),
+    ('body.info.title: * -> "Metagame"', 'body.info.description: * "Echoes each message *"'),
+)
+
 BOTH = (
     Known(
         "HTTP errors carry a code, and those of the environment a reason, for programs to read",
@@ -96,11 +106,7 @@ BOTH = (
             'body.paths./sessions/{session_id}/state: + ["get"]',
         ),
     ),
-    Known(
-        "this server's name and its own sentence",
-        ("openapi",),
-        ('body.info.title: * -> "Metagame"', 'body.info.description: * "Echoes each message *"'),
-    ),
+    TITLED,
     Known("a request id is echoed", ("step with request_id/extra",), ('body.request_id: + "r1"',)),
     Known(
         "the session that a request names is the one it is answered for; there everybody had the same, or a fresh one",
@@ -117,8 +123,40 @@ BOTH = (
     Known("/web comes with a later release; its 404 carries a code", WEB, ('body.code: + "NOT_FOUND"',)),
 )
 
+DESCRIBED = (
+    Known(
+        "the environment's name and sentence, and its README, which there only the page showed",
+        ("metadata",),
+        (
+            'body.name: "MetaGameEnvironment" -> "meta_game"',
+            'body.description: "MetaGameEnvironment environment" -> "Echoes each message *"',
+            "body.readme_content: null -> *# Metagame*",
+        ),
+    ),
+    Known("the schemas' prose is ours", ("schema",), ("body.*description: * -> *", "body.state.title: * -> *")),
+    Known(
+        "a message's length is bounded, and the schema says so",
+        ("schema",),
+        ("body.action.properties.message.maxLength: + 65536",),
+    ),
+    Known(
+        "this server's own contact, license and version",
+        ("openapi",),
+        ("body.info.contact: - *", "body.info.license: - *", 'body.info.version: "1.0.0" -> *'),
+    ),
+    Known(
+        "MCP's own sessions end by DELETE, and a path names the session of an agent",
+        ("openapi",),
+        (
+            'body.paths./mcp: ["post"] -> ["delete", "post"]',
+            'body.paths./sessions/{session_id}/mcp: + ["delete", "post"]',
+        ),
+    ),
+)
+
 NOW = (
     *BOTH,
+    *DESCRIBED,
     Known(
         "HTTP errors carry a code and a reason",
         ("reset negative seed", "reset seed wrong type", "step no action wrapper", "step action *", "step timeout 0"),
@@ -143,38 +181,6 @@ NOW = (
         "the reward is length / 10, unbounded",
         ("step ok", "step long message 25 chars"),
         ("body.reward: 1.0 -> *",),
-    ),
-    Known(
-        "the environment's name and sentence",
-        ("metadata",),
-        (
-            'body.name: "MetaGameEnvironment" -> "meta_game"',
-            'body.description: "MetaGameEnvironment environment" -> "Echoes each message *"',
-        ),
-    ),
-    Known("the schemas' prose is ours", ("schema",), ("body.*description: * -> *", "body.state.title: * -> *")),
-    Known(
-        "a message's length is bounded, and the schema says so",
-        ("schema",),
-        ("body.action.properties.message.maxLength: + 65536",),
-    ),
-    Known(
-        "this server's own contact, license and version",
-        ("openapi",),
-        ("body.info.contact: - *", "body.info.license: - *", 'body.info.version: "1.0.0" -> *'),
-    ),
-    Known(
-        "the task routes come with a later release",
-        ("openapi",),
-        ("body.paths./list_environments: - *", "body.paths./{env_name}/*: - *"),
-    ),
-    Known(
-        "MCP's own sessions end by DELETE, and a path names the session of an agent",
-        ("openapi",),
-        (
-            'body.paths./mcp: ["post"] -> ["delete", "post"]',
-            'body.paths./sessions/{session_id}/mcp: + ["delete", "post"]',
-        ),
     ),
     Known(
         "JSON-RPC errors carry a reason for programs to read",
@@ -276,16 +282,15 @@ NOW = (
         ("body.result.closed: false -> true", "body.result.closing: - true"),
     ),
     Known(
-        "the task routes come with a later release",
-        ("list_environments",),
-        ("status: 200 -> 404", 'body: ["meta_game_env"] -> {"detail": "Not Found", "code": "NOT_FOUND"}'),
+        "HTTP errors carry a code",
+        ("splits meta_game_env", "splits META_GAME_ENV", *TASK_ROUTES[:4]),
+        ('body.code: + "NOT_IMPLEMENTED"',),
     ),
-    Known("the same", ("splits meta_game_env", "splits META_GAME_ENV", *TASK_ROUTES[:4]), ("status: 501 -> 404",)),
-    Known("the same", ("tasks missing split",), ("status: 422 -> 404",)),
+    Known("the same", ("splits nope",), ('body.code: + "NOT_FOUND"',)),
     Known(
-        "the same",
-        ("splits *", *TASK_ROUTES),
-        ('body.detail: * -> "Not Found"', 'body.code: + "NOT_FOUND"'),
+        "the same, and a reason",
+        ("tasks missing split",),
+        ('body.code: + "VALIDATION_ERROR"', 'body.reason: + "invalid_request"'),
     ),
     Known(
         "the environment's name",
@@ -510,11 +515,7 @@ FIRST = (
         ),
         ("handshake.status: 403 -> 101",),
     ),
-    Known(
-        "a 404 carries a code",
-        ("list_environments", "splits *", *TASK_ROUTES),
-        ('body.code: + "NOT_FOUND"',),
-    ),
+    Known("a 404 carries a code", ("splits nope",), ('body.code: + "NOT_FOUND"',)),
     Known("0.1 had no /mcp; this is 0.10's, and MCP", ("openapi",), ('body.paths.*/mcp: + ["delete", "post"]',)),
     Known(
         "the same",
@@ -532,6 +533,40 @@ FIRST = (
         "the same",
         ("mcp GET",),
         ("status: 404 -> 405", "body.detail: * -> *", 'body.code: + "METHOD_NOT_ALLOWED"'),
+    ),
+    Known(
+        "0.1 had no task routes; these are 0.10's",
+        ("openapi",),
+        (
+            'body.paths./list_environments: + ["get"]',
+            'body.paths./{env_name}/splits: + ["get"]',
+            *(f'body.paths./{{env_name}}/{route}: + ["post"]' for route in TASK_ROUTES[:4]),
+        ),
+    ),
+    Known(
+        "the same",
+        ("list_environments",),
+        ("status: 404 -> 200", 'body: {"detail": "Not Found"} -> ["meta_game_env"]'),
+    ),
+    Known(
+        "the same",
+        ("splits meta_game_env", "splits META_GAME_ENV", *TASK_ROUTES[:4]),
+        (
+            "status: 404 -> 501",
+            'body.detail: "Not Found" -> "* is not supported for this environment"',
+            'body.code: + "NOT_IMPLEMENTED"',
+        ),
+    ),
+    Known("the same", ("splits nope",), ('body.detail: "Not Found" -> "unknown environment \'nope\'"',)),
+    Known(
+        "the same",
+        ("tasks missing split",),
+        (
+            "status: 404 -> 422",
+            'body.detail: "Not Found" -> [*"loc": ["body", "split"]*]',
+            'body.code: + "VALIDATION_ERROR"',
+            'body.reason: + "invalid_request"',
+        ),
     ),
 )
 
@@ -653,11 +688,54 @@ TOOLS = (
     ),
 )
 
-KNOWN = {"0.10.0": NOW, "0.1.1": FIRST, "0.10.0-tools": TOOLS}
-assert set(KNOWN) == set(replay.RELEASES)
+PRODUCTION = (
+    TITLED,
+    *DESCRIBED,
+    Known("a route of ours: readiness", ("openapi",), ('body.paths./ready: + ["get"]',)),
+    Known(
+        "HTTP errors carry a code",
+        ("reset", "reset GET", "step", "state", "state POST", "splits of another", "tasks of another"),
+        ('body.code: + "NOT_FOUND"',),
+    ),
+    Known("the same", ("splits DELETE", "tasks GET"), ('body.code: + "METHOD_NOT_ALLOWED"',)),
+    Known("the same", ("task out of range",), ('body.code: + "BAD_REQUEST"',)),
+    Known(
+        "the same, and a reason",
+        (
+            "tasks of another without a split",
+            "tasks without a split",
+            "tasks extra field",
+            "tasks without a body",
+            "tasks array",
+            "task without an index",
+            "task wrong type",
+        ),
+        ('body.code: + "VALIDATION_ERROR"', 'body.reason: + "invalid_request"'),
+    ),
+    Known("the same", ("tasks bad json",), ('body.code: + "INVALID_JSON"', 'body.reason: + "invalid_json"')),
+    Known(
+        "a game's failure is JSON like every error, and says no more",
+        ("tasks of an unknown split",),
+        (
+            'content_type: "text/plain; charset=utf-8" -> "application/json"',
+            'body: "Internal Server Error" -> {"detail": "The game failed *", "code": "EXECUTION_ERROR", *}',
+        ),
+    ),
+    Known(
+        "the environment's name",
+        ("ws episode",),
+        ('0.received.data.observation.echoed_message: "ready!" -> "Meta Game environment ready!"',),
+    ),
+)
+
+KNOWN = {"0.10.0": NOW, "0.1.1": FIRST, "0.10.0-tools": TOOLS, replay.PRODUCTION: PRODUCTION}
 
 
-@pytest.fixture(scope="module", params=replay.RELEASES)
+class EchoWithTasks(Tasks, EchoGame):
+    """The game of the recording that has tasks."""
+
+
+@pytest.fixture(scope="module", params=KNOWN)
 def release(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -665,8 +743,12 @@ def release(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def found(release: str) -> Iterator[list[tuple[str, str]]]:
-    with run_server() as server:
-        yield list(replay.replay_all(release, server))
+    if release in replay.RELEASES:
+        with run_server() as server:
+            yield list(replay.replay_all(release, server.url))
+        return
+    with running_app(EchoWithTasks(), mode="production", redis_url=None) as url, capture_logs():
+        yield list(replay.replay_all(release, url))
 
 
 def test_every_difference_from_the_recordings_is_listed_with_its_reason(
@@ -698,7 +780,9 @@ def test_every_listed_difference_is_still_there(release: str, found: list[tuple[
 
 def test_every_recorded_exchange_was_compared(release: str) -> None:
     names = Counter(recorded["name"] for recorded in replay.exchanges(release))
-    assert names.total() == len(names) == {"0.10.0": 98, "0.1.1": 97, "0.10.0-tools": 18}[release]
+    assert (
+        names.total() == len(names) == {"0.10.0": 98, "0.1.1": 97, "0.10.0-tools": 18, replay.PRODUCTION: 36}[release]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -724,7 +808,7 @@ def test_settings_restore_what_the_reference_did(permissive: Server, name: str, 
 
 @pytest.mark.parametrize("name", ANY_STEP)
 def test_a_recorded_step_without_a_session_is_refused(permissive: Server, name: str) -> None:
-    with replay.client_of(permissive) as client:
+    with replay.client_of(permissive.url) as client:
         ours = replay.replay_http(_recorded("0.10.0", name), client)
     assert (ours["status"], ours["body"]["code"], ours["body"]["reason"]) == (409, "SESSION_ERROR", "session_lost")
     assert ours["body"]["detail"].startswith("This request names no session. Send a reset first")

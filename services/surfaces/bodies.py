@@ -1,4 +1,4 @@
-"""The body of an HTTP request: bounded, JSON, and of a client that is still there."""
+"""The body of an HTTP request, read whole or refused."""
 
 from __future__ import annotations
 
