@@ -144,6 +144,16 @@ async def test_an_action_may_call_a_tool_over_http_too(rpc: Rpc) -> None:
     assert (body["reward"], body["metadata"]["step"]) == (0.2, 1)
 
 
+async def test_production_mode_keeps_the_agents_way_in() -> None:
+    async with served(mode="production") as production:
+        session_id = await create(production)
+        assert (await production.openenv("tools/call", SAY | {"session_id": session_id}))["result"] == RESULT
+        assert "mcp-session-id" in (await production.handshake("initialize", {"protocolVersion": "2025-11-25"})).headers
+        closed = await production.openenv("openenv/session/close", {"session_id": session_id})
+        assert closed["result"]["closed"] is True
+        assert (await production.http.post(f"/sessions/{session_id}/reset")).status_code == 404
+
+
 def test_a_socket_of_its_own_has_a_session_that_ends_with_it(url: str) -> None:
     with open_socket(url.replace("http", "ws"), "/mcp") as socket:
         session_id = ask(socket, rpc_call("openenv/session/create"))["result"]["session_id"]
