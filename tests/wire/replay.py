@@ -24,7 +24,8 @@ from tests.servers import run_server
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
 RELEASES = ("0.10.0", "0.1.1", "0.10.0-tools")
-"""The last is 0.10.0 with OpenEnv's own echo in place of the scaffold: two tools, made with FastMCP."""
+"""The last is 0.10.0 with OpenEnv's own echo in place of the scaffold: two tools, made with FastMCP;
+recorded by `recordings/tools.py`."""
 PRODUCTION = "0.10.0-production"
 """The same release in production mode, with tasks: recorded by `recordings/production.py`."""
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
