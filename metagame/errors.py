@@ -7,7 +7,12 @@
     │   ├── InvalidAction          the game does not take this action
     │   ├── InvalidSessionId       not 1-128 characters of A-Z a-z 0-9 . _ -
     │   ├── TooLarge               a body or frame over the byte limit
-    │   └── RequestConflict        this request id was used for another command
+    │   ├── RequestConflict        this request id was used for another command
+    │   ├── UnknownMethod          a JSON-RPC method that is none of ours
+    │   ├── InvalidParams          the params of a JSON-RPC method are wrong
+    │   ├── UnknownTool            the game has no tool of this name
+    │   ├── HeaderMismatch         a header of an MCP request says something else than its body
+    │   └── UnsupportedRevision    a revision of MCP that is not spoken here
     ├── SessionError               the session does not stand where the request needs it
     │   ├── NoEpisode              a step where no episode runs
     │   ├── EpisodeOver            a step after `done`
@@ -15,6 +20,7 @@
     │   ├── SessionTakenOver       a newer socket owns the session
     │   ├── SessionMoved           the session is not at the episode and step expected
     │   └── AnswerForgotten        committed before, but the answer is no longer kept
+    ├── NoTools                    the game has no tools at all
     ├── GameFailed                 the game's own code raised; nothing was committed
     ├── CapacityReached            the pool is full
     ├── Unavailable                store or server cannot be reached; says whether to retry
@@ -73,6 +79,26 @@ class RequestConflict(InvalidRequest):
     """The request id was already used for another command."""
 
 
+class UnknownMethod(InvalidRequest):
+    """The JSON-RPC method is none of ours."""
+
+
+class InvalidParams(InvalidRequest):
+    """A JSON-RPC method's params are missing or wrong."""
+
+
+class UnknownTool(InvalidRequest):
+    """The game has no tool of this name."""
+
+
+class HeaderMismatch(InvalidRequest):
+    """A header that mirrors the body of an MCP request is missing, doubled or says something else."""
+
+
+class UnsupportedRevision(InvalidRequest):
+    """The revision of MCP is not spoken here; `supported` lists those that are, `requested` is the one asked for."""
+
+
 class SessionError(MetaGameError):
     """The session does not stand where the request needs it."""
 
@@ -99,6 +125,10 @@ class SessionMoved(SessionError):
 
 class AnswerForgotten(SessionError):
     """The request was committed as `step`; its answer is no longer kept."""
+
+
+class NoTools(MetaGameError):
+    """The game declares no tools, so there is nothing to list or call."""
 
 
 class GameFailed(MetaGameError):
@@ -137,35 +167,49 @@ class ContainerFailed(MetaGameError):
 
 @dataclass(frozen=True, slots=True)
 class Outward:
-    """How one error looks outside: its stable word, frame code, HTTP status, close code."""
+    """How one error looks outside: its stable word, frame code, HTTP status, JSON-RPC code, close code."""
 
     reason: str
     code: str
     status: int
+    rpc_code: int
     read_status: int | None = None
     """HTTP status for a GET, where it differs."""
     close_code: int | None = None
     """Set where the error also closes the socket."""
 
 
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
+"""JSON-RPC's own codes."""
+SERVER_ERROR = -32000
+"""What OpenEnv answers where a session cannot be had."""
+HEADER_MISMATCH, UNSUPPORTED_REVISION = -32020, -32022
+"""MCP's own codes, since its revision 2026-07-28."""
+
 TABLE: dict[type[MetaGameError], Outward] = {
-    InvalidRequest: Outward("invalid_request", "VALIDATION_ERROR", 422),
-    InvalidJson: Outward("invalid_json", "INVALID_JSON", 422),
-    UnknownFrameType: Outward("unknown_frame_type", "UNKNOWN_TYPE", 422),
-    InvalidAction: Outward("invalid_action", "VALIDATION_ERROR", 422),
-    InvalidSessionId: Outward("invalid_session_id", "VALIDATION_ERROR", 400),
-    TooLarge: Outward("too_large", "VALIDATION_ERROR", 413, close_code=1009),
-    RequestConflict: Outward("request_conflict", "VALIDATION_ERROR", 409),
-    SessionError: Outward("session_error", "SESSION_ERROR", 409),
-    NoEpisode: Outward("no_episode", "SESSION_ERROR", 409),
-    EpisodeOver: Outward("episode_over", "SESSION_ERROR", 409),
-    SessionLost: Outward("session_lost", "SESSION_ERROR", 409, read_status=404),
-    SessionTakenOver: Outward("session_taken_over", "SESSION_ERROR", 409, close_code=4001),
-    SessionMoved: Outward("session_moved", "SESSION_ERROR", 409),
-    AnswerForgotten: Outward("answer_forgotten", "SESSION_ERROR", 409),
-    GameFailed: Outward("game_failed", "EXECUTION_ERROR", 500),
-    CapacityReached: Outward("capacity_reached", "CAPACITY_REACHED", 503),
-    Unavailable: Outward("unavailable", "SESSION_ERROR", 503),
+    InvalidRequest: Outward("invalid_request", "VALIDATION_ERROR", 422, INVALID_REQUEST),
+    InvalidJson: Outward("invalid_json", "INVALID_JSON", 422, PARSE_ERROR),
+    UnknownFrameType: Outward("unknown_frame_type", "UNKNOWN_TYPE", 422, INVALID_REQUEST),
+    InvalidAction: Outward("invalid_action", "VALIDATION_ERROR", 422, INVALID_PARAMS),
+    InvalidSessionId: Outward("invalid_session_id", "VALIDATION_ERROR", 400, INVALID_PARAMS),
+    TooLarge: Outward("too_large", "VALIDATION_ERROR", 413, INVALID_REQUEST, close_code=1009),
+    RequestConflict: Outward("request_conflict", "VALIDATION_ERROR", 409, INVALID_PARAMS),
+    UnknownMethod: Outward("unknown_method", "VALIDATION_ERROR", 404, METHOD_NOT_FOUND),
+    InvalidParams: Outward("invalid_params", "VALIDATION_ERROR", 422, INVALID_PARAMS),
+    UnknownTool: Outward("unknown_tool", "VALIDATION_ERROR", 422, INVALID_PARAMS),
+    HeaderMismatch: Outward("header_mismatch", "VALIDATION_ERROR", 400, HEADER_MISMATCH),
+    UnsupportedRevision: Outward("unsupported_revision", "VALIDATION_ERROR", 400, UNSUPPORTED_REVISION),
+    SessionError: Outward("session_error", "SESSION_ERROR", 409, SERVER_ERROR),
+    NoEpisode: Outward("no_episode", "SESSION_ERROR", 409, SERVER_ERROR),
+    EpisodeOver: Outward("episode_over", "SESSION_ERROR", 409, SERVER_ERROR),
+    SessionLost: Outward("session_lost", "SESSION_ERROR", 409, INVALID_PARAMS, read_status=404),
+    SessionTakenOver: Outward("session_taken_over", "SESSION_ERROR", 409, SERVER_ERROR, close_code=4001),
+    SessionMoved: Outward("session_moved", "SESSION_ERROR", 409, SERVER_ERROR),
+    AnswerForgotten: Outward("answer_forgotten", "SESSION_ERROR", 409, SERVER_ERROR),
+    NoTools: Outward("no_tools", "EXECUTION_ERROR", 501, INTERNAL_ERROR),
+    GameFailed: Outward("game_failed", "EXECUTION_ERROR", 500, INTERNAL_ERROR),
+    CapacityReached: Outward("capacity_reached", "CAPACITY_REACHED", 503, SERVER_ERROR),
+    Unavailable: Outward("unavailable", "SESSION_ERROR", 503, SERVER_ERROR),
 }
 """Total over all errors a server sends; ProtocolError and ContainerFailed are the client's own and have no row."""
 

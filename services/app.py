@@ -30,6 +30,9 @@ from .settings import PREFIX, Settings, SettingsError, load_settings, unknown_va
 from .store.base import SessionStore
 from .surfaces import problems
 from .surfaces.http import HttpSurface
+from .surfaces.mcp import PATHS as MCP_PATHS
+from .surfaces.mcp import McpSurface
+from .surfaces.mcp_socket import McpSocketSurface
 from .surfaces.ops import OpsSurface
 from .surfaces.root_path import RootPath
 from .surfaces.shortcut import Shortcut
@@ -83,6 +86,9 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     TasksSurface(game, max_body_bytes=settings.max_frame_bytes).install(app)
     socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
+    McpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes).install(app)
+    agents = McpSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
+    app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
     app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
     if settings.root_path is not None:
         app.add_middleware(RootPath, root_path=settings.root_path)

@@ -9,16 +9,31 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import structlog
 
-from metagame.core.codec import pack
+from metagame.core.codec import decide_packed, pack
 from metagame.core.session import EMPTY, Kind, Reset, Step, check_legal, check_session_id, refused
-from metagame.errors import MetaGameError, SessionLost, Unavailable
-from metagame.games import Game, Observation
+from metagame.errors import GameFailed, InvalidAction, MetaGameError, NoTools, SessionLost, Unavailable, UnknownTool
+from metagame.games import Game, Observation, Tool, tools_of
 from metagame.wire.answers import StateAnswer
 from metagame.wire.requests import ResetRequest, StepRequest, validate_action
+from metagame.wire.tools import (
+    CallToolAction,
+    ListToolsAction,
+    ToolCall,
+    ToolResult,
+    action_of,
+    call_observation,
+    failure_observation,
+    find_tool,
+    result_of,
+    tool_action,
+    tools_observation,
+)
 
 from .attachment import Attachment
 from .records import Held, SessionItem, generation_after, held, item, listed, new_session_id, session_hash
@@ -31,6 +46,7 @@ LEAVE_S = 1.0
 TRIES = 8
 """How often a session is made that somebody ends before it can be shown."""
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -60,17 +76,58 @@ class Engine:
         return await Submission(self._pool, session_id, attachment, command, request).run()
 
     async def step(self, session_id: str, request: StepRequest, attachment: Attachment | None = None) -> Observation:
-        """Take one step of the running episode."""
-        return await self._step(session_id, request, attachment).run()
+        """Take one step of the running episode; the action may be OpenEnv's way to list or call tools."""
+        try:
+            submission = self._step(session_id, request, attachment)
+        except InvalidAction:
+            asked = tool_action(request.action) if tools_of(self.game) else None
+            if asked is None:
+                raise
+            return await self._step_by_tool(session_id, request, asked, attachment)
+        return await submission.run()
 
     def step_soon(self, request: StepRequest, attachment: Attachment, told: Callable[[Submission], None]) -> bool:
         """A socket's `step` without a coroutine, where that is possible; see `Submission.begin`.
 
-        Raises InvalidAction.
+        Raises InvalidAction, also for a tool's call.
         """
         if attachment.held is None:
             return False
         return self._step(attachment.session_id, request, attachment).begin(told)
+
+    async def call(
+        self,
+        session_id: str | None,
+        asked: ToolCall,
+        attachment: Attachment | None = None,
+        *,
+        begins: bool = True,
+    ) -> ToolResult:
+        """Call a tool, which is a step; without a session, in one of its own that ends with the call.
+
+        An agent cannot reset, so the step `begins` the episode of a session that never had one. Raises
+        NoTools, UnknownTool, or InvalidAction that names the arguments.
+        """
+        tool = find_tool(self.tools(), asked.name)
+        request = StepRequest(self._of_the_game(action_of, tool, asked.arguments), asked.request_id)
+        begin = _first_reset() if begins else None
+        if session_id is None:
+            own = await self.open(None, lambda _lost: None)
+            try:
+                seen = await self._step(own.session_id, request, own, begin).run()
+            finally:
+                await self.leave(own)
+        else:
+            seen = await self._step(session_id, request, attachment, begin).run()
+        return self._of_the_game(result_of, tool, seen)
+
+    def tools(self) -> tuple[Tool, ...]:
+        """The game's tools; raises NoTools."""
+        tools = tools_of(self.game)
+        if not tools:
+            message = "Environment does not support MCP"
+            raise NoTools(message)
+        return tools
 
     async def state(self, session_id: str, attachment: Attachment | None = None) -> StateAnswer:
         """Where the session stands now, whatever this worker remembers."""
@@ -83,10 +140,11 @@ class Engine:
             attachment.seen = stands.episode_id
         return StateAnswer(stands.episode_id, stands.step_count)
 
-    async def make(self, session_id: str | None) -> tuple[SessionItem, bool]:
-        """A session without an episode, and whether it is new; an existing one stays as it is."""
+    async def make(self, session_id: str | None, *, begun: bool = False) -> tuple[SessionItem, bool]:
+        """A session, its first episode `begun` or not, and whether it is new; an existing one stays as it is."""
         name = new_session_id() if session_id is None else check_session_id(session_id)
-        draft = Draft(Origin.MADE, generation_after(None), pack(EMPTY, None))
+        body = decide_packed(self.game, EMPTY, _first_reset())[2] if begun else pack(EMPTY, None)
+        draft = Draft(Origin.MADE, generation_after(None), body)
         for _ in range(TRIES):
             outcome = await self._deadline().write(self.store.make, name, draft)
             if outcome.word is Word.FULL:
@@ -109,10 +167,12 @@ class Engine:
         page = await self._deadline().read(self.store.page, cursor, limit)
         return [listed(session_id, record) for session_id, record in page.sessions], page.next_cursor
 
-    async def end(self, session_id: str) -> None:
-        """End a session; one that does not exist is no error."""
-        if await self._deadline().write(self.store.end, session_id):
+    async def end(self, session_id: str) -> bool:
+        """End a session, and whether there was one; one that does not exist is no error."""
+        ended = await self._deadline().write(self.store.end, session_id)
+        if ended:
             log.info("session ended", session=session_hash(session_id), reason="asked")
+        return ended
 
     async def open(self, session_id: str | None, lost: Callable[[MetaGameError], None]) -> Attachment:
         """An open socket's attachment: to the named session, or to an anonymous one made for it."""
@@ -153,13 +213,44 @@ class Engine:
             return  # the lease or the TTL ends what could not be ended here
         log.info("session ended" if ends else "socket detached", session=session_hash(attachment.session_id))
 
-    def _step(self, session_id: str, request: StepRequest, attachment: Attachment | None) -> Submission:
+    def _step(
+        self, session_id: str, request: StepRequest, attachment: Attachment | None, begin: Reset | None = None
+    ) -> Submission:
         action = validate_action(self.game.action_type, request.action)
-        begin = None
         if self._step_before_reset and attachment is not None and attachment.anonymous:
-            begin = Reset(str(uuid4()), secrets.randbits(63), {})
+            begin = _first_reset()
         self.active = True
         return Submission(self._pool, session_id, attachment, Step(action, request.expect, begin), request)
 
+    async def _step_by_tool(
+        self,
+        session_id: str,
+        request: StepRequest,
+        asked: CallToolAction | ListToolsAction,
+        attachment: Attachment | None,
+    ) -> Observation:
+        """A step whose action is OpenEnv's: tools listed, which is no step, or one called."""
+        if isinstance(asked, ListToolsAction):
+            return tools_observation(self.tools())
+        try:
+            tool = find_tool(self.tools(), asked.tool_name)
+            action = self._of_the_game(action_of, tool, asked.arguments)
+            seen = await self._step(session_id, replace(request, action=action), attachment).run()
+        except (UnknownTool, InvalidAction) as error:
+            return failure_observation(asked.tool_name, error)
+        return call_observation(tool, seen, self._of_the_game(result_of, tool, seen))
+
+    def _of_the_game(self, verb: Callable[[Tool, Any], T], tool: Tool, given: Any) -> T:
+        try:
+            return verb(tool, given)
+        except GameFailed:
+            log.exception("the game failed", game=self.game.name, tool=tool.name)
+            raise
+
     def _deadline(self) -> Deadline:
         return Deadline(self._pool.timeout_s, repeatable=True)
+
+
+def _first_reset() -> Reset:
+    """The reset that nobody sent, of an episode that begins by itself."""
+    return Reset(str(uuid4()), secrets.randbits(63), {})

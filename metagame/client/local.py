@@ -18,6 +18,7 @@ from metagame.games.echo import EchoGame
 from metagame.wire.answers import Answer, StateAnswer, decode_frame, observation_frame
 from metagame.wire.requests import (
     CloseRequest,
+    McpRequest,
     Request,
     ResetRequest,
     StateRequest,
@@ -46,6 +47,7 @@ class LocalTransport:
     async def exchange(self, session_id: str, request: Request) -> Answer | None:
         """Decide and keep, as a server would."""
         received = decode_request(parse_frame(encode_frame(request)))
+        assert not isinstance(received, McpRequest)  # noqa: S101 - no request of the client's is one
         kept = self._sessions.get(session_id)
         if isinstance(received, CloseRequest):
             self._sessions.pop(session_id, None)

@@ -6,20 +6,33 @@ python -m metagame.games.echo     exercises the rules without a server
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-from metagame.games import Observation, State
+from metagame.games import Observation, State, Tool
 from metagame.models import MetaGameAction, MetaGameObservation
 
 READY = "Meta Game environment ready!"
 MAX_MESSAGE_LENGTH = 65_536
 
 
+class EchoWithLength(BaseModel):
+    """A message and its length."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    message: str = Field(description="The message")
+    length: int = Field(description="Its length in code points")
+
+
 class EchoGame:
-    """Echo; a message may have up to `max_message_length` code points. The state is the step count."""
+    """Echo; a message may have up to `max_message_length` code points. The state is the step count.
+
+    Its tools, `echo_message` and `echo_with_length`, are those of OpenEnv's own echo environment.
+    """
 
     name = "meta_game"
     description = "Echoes each message with its length; the reward is length / 10."
@@ -27,13 +40,36 @@ class EchoGame:
     observation_type: type[BaseModel] = MetaGameObservation
 
     def __init__(self, max_message_length: int = MAX_MESSAGE_LENGTH) -> None:
+        self._max_message_length = max_message_length
         self.action_type: type[BaseModel] = create_model(
             "MetaGameAction",
             __base__=MetaGameAction,
             __doc__=MetaGameAction.__doc__,
-            message=(
-                Annotated[str, StringConstraints(max_length=max_message_length)],
-                Field(description=MetaGameAction.model_fields["message"].description),
+            message=_message(max_message_length),
+        )
+
+    @cached_property
+    def tools(self) -> tuple[Tool, ...]:
+        """Made when they are first asked for: most servers never are."""
+        arguments: type[BaseModel] = create_model(
+            "Message", __config__=ConfigDict(extra="forbid"), message=_message(self._max_message_length)
+        )
+        return (
+            Tool(
+                "echo_message",
+                "Echo a message back.",
+                arguments,
+                action=_say,
+                result=lambda seen: seen.fields["echoed_message"],
+                returns=str,
+            ),
+            Tool(
+                "echo_with_length",
+                "Echo a message back, with its length in code points.",
+                arguments,
+                action=_say,
+                result=lambda seen: {"message": seen.fields["echoed_message"], "length": seen.fields["message_length"]},
+                returns=EchoWithLength,
             ),
         )
 
@@ -59,6 +95,16 @@ class EchoGame:
             reward=length / 10,
             metadata={"original_message": message, "step": step},
         )
+
+
+def _message(max_length: int) -> Any:
+    """The field of a message of up to so many code points."""
+    described = MetaGameAction.model_fields["message"].description
+    return Annotated[str, StringConstraints(max_length=max_length)], Field(description=described)
+
+
+def _say(arguments: Any) -> dict[str, Any]:
+    return {"message": arguments.message}
 
 
 def main() -> None:
@@ -92,6 +138,11 @@ def main() -> None:
         else:
             text = f"an action was taken that should be refused: {why}"
             raise AssertionError(text)
+    for tool in game.tools:
+        arguments = tool.arguments.model_validate({"message": "héé😀"})
+        _, seen = game.step(0, game.action_type.model_validate(tool.action(arguments)))
+        print(f"tool     {tool.name}: {tool.result(seen)!r}")
+    assert tool.result(seen) == {"message": "héé😀", "length": 4}
     print("echo: every rule holds")
 
 

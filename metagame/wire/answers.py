@@ -37,6 +37,11 @@ def state_frame(answer: StateAnswer, request_id: str | None = None) -> bytes:
     return _frame("state", _state(answer), request_id)
 
 
+def mcp_frame(reply: dict[str, Any], request_id: str | None = None) -> bytes:
+    """The `mcp` frame: a JSON-RPC answer to the JSON-RPC call in a frame."""
+    return _frame("mcp", reply, request_id)
+
+
 def error_frame(error: MetaGameError, request_id: str | None = None) -> bytes:
     """The `error` frame: message, code, reason, and the error's own fields."""
     row = outward(error)

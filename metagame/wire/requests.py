@@ -26,6 +26,9 @@ _LISTED = 20
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="Seed of the episode; drawn where absent")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+_RequestId = Annotated[
+    str | None, Field(min_length=1, max_length=MAX_REQUEST_ID, description="Makes the request safe to send again")
+]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 JsonT = TypeVar("JsonT", str, bytes)
 
@@ -79,7 +82,16 @@ class CloseRequest:
     """Leave, ending a session that this client brought into being."""
 
 
+@value
+class McpRequest:
+    """A JSON-RPC call in a frame, not yet validated; see jsonrpc.py. With a request id it happens once."""
+
+    call: dict[str, Any]
+    request_id: str | None = None
+
+
 Request = ResetRequest | StepRequest | StateRequest | CloseRequest
+"""What our own client sends."""
 
 
 class ExpectModel(BaseModel):
@@ -92,10 +104,7 @@ class ExpectModel(BaseModel):
 
 
 class _Addressed(BaseModel):
-    request_id: Annotated[
-        str | None,
-        Field(min_length=1, max_length=MAX_REQUEST_ID, description="Makes the request safe to send again"),
-    ] = None
+    request_id: _RequestId = None
     expect: Annotated[ExpectModel | None, Field(description="Refuse unless the session stands exactly here")] = None
 
     def expected(self) -> Expect | None:
@@ -156,11 +165,18 @@ class _CloseFrame(_Frame):
     request_id: str | None = None
 
 
+class _McpFrame(_Frame):
+    type: Literal["mcp"]
+    data: dict[str, Any]
+    request_id: _RequestId = None
+
+
 _FRAMES: dict[str, type[_Frame]] = {
     "reset": _ResetFrame,
     "step": _StepFrame,
     "state": _StateFrame,
     "close": _CloseFrame,
+    "mcp": _McpFrame,
 }
 
 
@@ -185,7 +201,7 @@ def frame_request_id(frame: dict[str, Any]) -> str | None:
     return request_id if isinstance(request_id, str) and len(request_id) <= MAX_REQUEST_ID else None
 
 
-def decode_frame(frame: dict[str, Any]) -> Request:
+def decode_frame(frame: dict[str, Any]) -> Request | McpRequest:
     """The request in a frame; raises UnknownFrameType or InvalidRequest with `errors`."""
     step = _plain_step(frame)
     if step is not None:
@@ -202,6 +218,8 @@ def decode_frame(frame: dict[str, Any]) -> Request:
         return _reset_request(_validate(_ResetData, checked.data), checked)
     if isinstance(checked, _StateFrame):
         return StateRequest(checked.request_id)
+    if isinstance(checked, _McpFrame):
+        return McpRequest(checked.data, checked.request_id)
     return CloseRequest()
 
 

@@ -47,6 +47,31 @@ _PAGE: Schema = {
         "next_cursor": {"anyOf": [{"type": "string"}, {"type": "null"}]},
     },
 }
+_CALL: Schema = {
+    "type": "object",
+    "properties": {
+        "jsonrpc": {"const": "2.0"},
+        "method": {"type": "string", "examples": ["tools/list", "tools/call"]},
+        "params": {"type": "object"},
+        "id": {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]},
+    },
+    "required": ["jsonrpc", "method"],
+    "additionalProperties": False,
+}
+_REPLY: Schema = {
+    "type": "object",
+    "properties": {
+        "jsonrpc": {"const": "2.0"},
+        "id": {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]},
+        "result": {"type": "object"},
+        "error": {
+            "type": "object",
+            "properties": {"code": {"type": "integer"}, "message": {"type": "string"}, "data": {"type": "object"}},
+        },
+    },
+    "required": ["jsonrpc", "id"],
+    "description": "A result or an error; OpenEnv's dialect has status 200 for either",
+}
 _SPLIT: Schema = {"type": "object", "properties": {"name": {"type": "string"}, "type": {"type": "string"}}}
 _NO_TASKS = (404, 500, 501)
 _PROBLEM: Schema = {
@@ -99,6 +124,17 @@ def inspect() -> Schema:
 def end() -> Schema:
     """Route arguments of ending a session."""
     return _route("End a session", {204: None}, (400, 503))
+
+
+def mcp(named: list[Schema]) -> Schema:
+    """Route arguments of a JSON-RPC call."""
+    answers: dict[int, Schema | None] = {200: _REPLY, 202: None, 400: _REPLY, 404: _REPLY}
+    return _route("List or call tools: OpenEnv's JSON-RPC, and MCP", answers, (403, 406, 413, 422), _asks(named, _CALL))
+
+
+def mcp_end(named: list[Schema]) -> Schema:
+    """Route arguments of ending a session that `initialize` began."""
+    return _route("End a session that MCP's initialize began", {204: None}, (400, 403, 404, 405), _asks(named))
 
 
 def environments() -> Schema:

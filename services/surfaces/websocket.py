@@ -14,9 +14,11 @@ from starlette.requests import HTTPConnection
 
 from metagame.core.codec import NewerRecord
 from metagame.errors import InvalidJson, InvalidSessionId, MetaGameError, TooLarge, outward
-from metagame.wire.answers import error_frame, observation_frame, state_frame
+from metagame.wire.answers import error_frame, mcp_frame, observation_frame, state_frame
+from metagame.wire.jsonrpc import call_of, error_reply, result_reply
 from metagame.wire.requests import (
     CloseRequest,
+    McpRequest,
     Request,
     ResetRequest,
     StepRequest,
@@ -31,6 +33,7 @@ from ..lifecycle import Lifecycle
 from ..submission import Submission
 from .channel import Channel, Frame, Message, Receive, Send, channel_of
 from .naming import named_session
+from .rpc import Caller, carry_out
 
 NORMAL = 1000
 DRAINING = 1012
@@ -199,20 +202,38 @@ class Socket:
             request = decode_frame(fields)
             return None if isinstance(request, CloseRequest) else await self._ask(request, attachment)
         except MetaGameError as error:
-            elsewhere = DRAINING if isinstance(error, NewerRecord) else None
-            self._close_code = outward(error).close_code or elsewhere or self._close_code
+            self._close_for(error)
             return error_frame(error, request_id)
 
-    async def _ask(self, request: Request, attachment: Attachment) -> bytes:
+    def _close_for(self, error: MetaGameError) -> None:
+        """Close behind the answer, where the error is of that kind."""
+        elsewhere = DRAINING if isinstance(error, NewerRecord) else None
+        self._close_code = outward(error).close_code or elsewhere or self._close_code
+
+    async def _ask(self, request: Request | McpRequest, attachment: Attachment) -> bytes:
         if isinstance(request, StepRequest):
             stepped = await self._engine.step(attachment.session_id, request, attachment)
             return observation_frame(stepped, request.request_id)
         if isinstance(request, ResetRequest):
             ready = await self._engine.reset(attachment.session_id, request, attachment)
             return observation_frame(ready, request.request_id)
+        if isinstance(request, McpRequest):
+            return await self._call(request, attachment)
         assert not isinstance(request, CloseRequest)  # noqa: S101 - answered by the caller
         state = await self._engine.state(attachment.session_id, attachment)
         return state_frame(state, request.request_id)
+
+    async def _call(self, request: McpRequest, attachment: Attachment) -> bytes:
+        """The answer to a JSON-RPC call; on an anonymous socket it begins no episode, so that a lost one is loud."""
+        caller = Caller(attachment.session_id, request.request_id, attachment, begins=not attachment.anonymous)
+        call = None
+        try:
+            call = call_of(request.call)
+            reply = result_reply(call, await carry_out(self._engine, call, caller))
+        except MetaGameError as error:
+            self._close_for(error)
+            reply = error_reply(error, call)
+        return mcp_frame(reply, request.request_id)
 
     def _text(self, frame: Frame) -> str:
         if isinstance(frame, bytes):

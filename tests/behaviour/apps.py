@@ -16,6 +16,7 @@ import uvicorn
 from metagame.games import Game
 from services.app import create_app
 from services.settings import Settings
+from services.store.base import SessionStore
 from services.surfaces.protocol import SocketProtocol
 
 START_S = 20.0
@@ -36,9 +37,11 @@ class Pool:
 
 
 @contextmanager
-def running_app(game: Game | None = None, *, channel: Channel = "direct", **settings: Any) -> Iterator[str]:
+def running_app(
+    game: Game | None = None, *, channel: Channel = "direct", store: SessionStore | None = None, **settings: Any
+) -> Iterator[str]:
     """One worker's URL; stopped with the block."""
-    app = create_app(Settings(**settings), game)
+    app = create_app(Settings(**settings), game, store)
     # asyncio turns Nagle's algorithm off only where the protocol is spelled out: 40 ms an answer otherwise.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))

@@ -14,7 +14,7 @@ from websockets.http11 import Response
 from metagame.client.local import LocalTransport
 from metagame.errors import CapacityReached, MetaGameError, SessionTakenOver, Unavailable
 from metagame.wire.answers import Answer, StateAnswer, error_frame, observation_frame, state_frame
-from metagame.wire.requests import CloseRequest, Request, decode_frame, parse_frame
+from metagame.wire.requests import CloseRequest, McpRequest, Request, decode_frame, parse_frame
 
 
 class FakeServer:
@@ -46,6 +46,7 @@ class FakeServer:
             async for text in socket:
                 assert isinstance(text, str)
                 request = decode_frame(parse_frame(text))
+                assert not isinstance(request, McpRequest)
                 self.frames.append(request)
                 self.seen.set()
                 if isinstance(request, CloseRequest):
@@ -141,7 +142,9 @@ async def _late(server: FakeServer, socket: ServerConnection, session_id: str, r
     following = await socket.recv()
     assert isinstance(following, str)
     await say(socket, late)
-    await say(socket, await server.answer(session_id, decode_frame(parse_frame(following))))
+    again = decode_frame(parse_frame(following))
+    assert not isinstance(again, McpRequest)
+    await say(socket, await server.answer(session_id, again))
 
 
 async def _away(server: FakeServer, socket: ServerConnection, session_id: str, request: Request) -> None:

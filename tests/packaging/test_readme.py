@@ -90,11 +90,11 @@ def test_the_settings_table_is_the_settings_class() -> None:
 def test_the_error_table_is_the_error_table() -> None:
     rows = [
         f"| `{kind.__name__}` | `{row.reason}` | `{row.code}` | {row.status}"
-        f"{f' (GET {row.read_status})' if row.read_status else ''} | {row.close_code or ''} |"
+        f"{f' (GET {row.read_status})' if row.read_status else ''} | {row.rpc_code} | {row.close_code or ''} |"
         f" {(kind.__doc__ or '').splitlines()[0]} |"
         for kind, row in TABLE.items()
     ]
-    assert _rows("| error | reason | frame code | HTTP | closes with | what |") == rows
+    assert _rows("| error | reason | frame code | HTTP | JSON-RPC | closes with | what |") == rows
 
 
 def test_the_argument_table_is_the_clients_constructor() -> None:

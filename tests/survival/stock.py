@@ -70,11 +70,11 @@ class StockClients:
 
 
 @contextmanager
-def stock_clients(which: str, python: str) -> Iterator[StockClients]:
-    """Clients of the kind that `openenv_clients.py` calls `which`."""
+def stock_clients(which: str, python: str, script: Path = SCRIPT) -> Iterator[StockClients]:
+    """Clients of the kind that the script calls `which`."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("METAGAME_")}
     process = subprocess.Popen(
-        [python, "-I", str(SCRIPT), which],
+        [python, "-I", str(script), which],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -23,7 +23,9 @@ from websockets.sync.client import ClientConnection, connect
 from tests.servers import run_server
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
-RELEASES = ("0.10.0", "0.1.1")
+RELEASES = ("0.10.0", "0.1.1", "0.10.0-tools")
+"""The last is 0.10.0 with OpenEnv's own echo in place of the scaffold: two tools, made with FastMCP;
+recorded by `recordings/tools.py`."""
 PRODUCTION = "0.10.0-production"
 """The same release in production mode, with tasks: recorded by `recordings/production.py`."""
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -34,11 +36,14 @@ OPEN = {"status": 101, "body": ""}
 PROBE = '{"type":"state","request_id":"probe"}'
 """Answered with its request id, so that it tells a frame that came unasked."""
 
-SECOND_SOCKETS: dict[str, dict[str, str]] = {
-    "ws attach while already attached": {},
-    "ws second connection when max_concurrent_envs=1": {"METAGAME_MAX_SESSIONS": "1"},
+FULL = {"METAGAME_MAX_SESSIONS": "1"}
+SECOND_SOCKETS: dict[str, tuple[str | None, dict[str, str]]] = {
+    "ws attach while already attached": (None, {}),
+    "ws second connection when max_concurrent_envs=1": (None, FULL),
+    "mcp session create when at capacity": ("/ws", FULL),
+    "mcp session close while ws attached": ("/ws?session_id={session_id}", {}),
 }
-"""Exchanges recorded while another socket was open on the same path, and the server's settings."""
+"""Exchanges recorded while another socket was open: on which path, if not the same, and the server's settings."""
 
 
 def exchanges(release: str) -> list[dict[str, Any]]:
@@ -47,11 +52,23 @@ def exchanges(release: str) -> list[dict[str, Any]]:
 
 
 def replay_all(release: str, url: str) -> Iterator[tuple[str, str]]:
-    """Each exchange's name and a difference, in the recorded order, by one client that keeps cookies."""
+    """Each exchange's name and a difference, in the recorded order, by one client that keeps cookies.
+
+    Where the recorded server made a session, the exchanges after it name the one that ours has made.
+    """
+    made: dict[str, str] = {}
     with client_of(url) as client:
-        for recorded in exchanges(release):
-            with _other_socket(recorded, url) as socket:
-                ours = replay_http(recorded, client) if recorded["kind"] == "http" else replay_socket(recorded, socket)
+        for exchange in exchanges(release):
+            recorded = _renamed(exchange, made)
+            with _other_socket(recorded, url) as asked:
+                if recorded["kind"] == "ws":
+                    ours = replay_socket(recorded, _ws(asked))
+                elif asked == url:
+                    ours = replay_http(recorded, client)
+                else:
+                    with client_of(asked) as another:
+                        ours = replay_http(recorded, another)
+            made |= _made(exchange, ours)
             for line in differences(expected(recorded), ours):
                 yield recorded["name"], line
 
@@ -132,18 +149,46 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONG else text[: LONG - 1] + "…"
 
 
+def _renamed(exchange: dict[str, Any], made: dict[str, str]) -> dict[str, Any]:
+    """The exchange with our sessions' ids for the recorded ones."""
+    text = json.dumps(exchange)
+    for theirs, ours in made.items():
+        text = text.replace(theirs, ours)
+    renamed: dict[str, Any] = json.loads(text)
+    return renamed
+
+
+def _made(exchange: dict[str, Any], ours: dict[str, Any]) -> dict[str, str]:
+    """The recorded id and ours of the session that this exchange made over HTTP, if it did."""
+    if not exchange["name"].startswith("mcp session create"):
+        return {}
+    ids = [body["result"]["session_id"] for body in (_body(exchange.get("response")), _body(ours)) if "result" in body]
+    return {ids[0]: ids[1]} if len(ids) == 2 else {}
+
+
+def _body(answer: Any) -> dict[str, Any]:
+    body = (answer or {}).get("body")
+    return body if isinstance(body, dict) else {}
+
+
+def _ws(url: str) -> str:
+    return "ws" + url.removeprefix("http")
+
+
 @contextmanager
-def _other_socket(recorded: dict[str, Any], server: str) -> Iterator[str]:
-    """The server's socket URL, with the other socket open that the recording had."""
-    url = "ws" + server.removeprefix("http")
+def _other_socket(recorded: dict[str, Any], url: str) -> Iterator[str]:
+    """The server to ask, with the other socket open that the recording had."""
     if recorded["name"] not in SECOND_SOCKETS:
         yield url
         return
     with ExitStack() as stack:
-        settings = SECOND_SOCKETS[recorded["name"]]
-        url = stack.enter_context(run_server(**settings)).ws_url if settings else url
-        stack.enter_context(connect(url + recorded.get("path", "/ws"), open_timeout=WAIT_S, proxy=None))
-        yield url
+        path, settings = SECOND_SOCKETS[recorded["name"]]
+        if path is not None:
+            path = path.format(session_id=recorded["request"]["json"]["params"].get("session_id"))
+        asked = stack.enter_context(run_server(**settings)).url if settings else url
+        other = _ws(asked) + (path or recorded.get("path", "/ws"))
+        stack.enter_context(connect(other, open_timeout=WAIT_S, proxy=None))
+        yield asked
 
 
 def _replay_step(step: dict[str, Any], socket: ClientConnection) -> dict[str, Any]:

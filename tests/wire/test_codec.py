@@ -57,7 +57,7 @@ def test_a_frame_decodes_to_the_request_it_was_made_of(request: requests.Request
     assert requests.decode_frame(requests.parse_frame(requests.encode_frame(request))) == request
 
 
-def decoded(frame: dict[str, Any]) -> requests.Request | tuple[str, object]:
+def decoded(frame: dict[str, Any]) -> requests.Request | requests.McpRequest | tuple[str, object]:
     try:
         return requests.decode_frame(frame)
     except MetaGameError as error:

@@ -18,13 +18,24 @@ from tests.games.pig import PigGame
 from tests.servers import Server, run_server
 from tests.wire.sockets import INTERNAL, ask, open_socket
 
-PROVOKED_ELSEWHERE = {
+PROVOKED_ELSEWHERE: dict[type[MetaGameError], str] = {
     errors.EpisodeOver: "below, by a game with an end",
     errors.GameFailed: "below, by a game that breaks",
     errors.CapacityReached: "below, by a server with one place",
     errors.SessionTakenOver: "below, by a second socket",
     errors.TooLarge: "test_bad_requests.py",
     errors.SessionError: "never: it is the kind of those beneath it",
+    **dict.fromkeys(
+        [
+            errors.UnknownMethod,
+            errors.InvalidParams,
+            errors.UnknownTool,
+            errors.HeaderMismatch,
+            errors.UnsupportedRevision,
+            errors.NoTools,
+        ],
+        "tests/mcp/test_errors.py: they leave as JSON-RPC only",
+    ),
     errors.Unavailable: "tests/engine and tests/store: it needs a store that is away",
 }
 STEP = {"action": {"message": "x"}}

@@ -41,18 +41,19 @@ WEB = (
     "web POST /web/step {'json': {'message': 'hi'}}",
     "web GET /web/state {}",
 )
-MCP_10 = (
-    "mcp empty object (validator probe)",
+NO_REQUEST = ("mcp empty object (validator probe)", "mcp wrong jsonrpc", "mcp extra field", "mcp params not object")
+REFUSED_CALLS = (
+    *NO_REQUEST,
     "mcp bad json",
     "mcp array",
-    "mcp wrong jsonrpc",
-    "mcp extra field",
     "mcp unknown method",
-    "mcp initialize",
     "mcp notification (no id)",
-    "mcp tools/*",
-    "mcp params not object",
-    "mcp session *",
+    "mcp tools/call",
+    "mcp tools/call no name",
+    "mcp tools/list unknown session_id",
+    "mcp session close after ws gone",
+    "mcp session close twice",
+    "mcp session close no id",
 )
 
 
@@ -143,7 +144,14 @@ DESCRIBED = (
         ("openapi",),
         ("body.info.contact: - *", "body.info.license: - *", 'body.info.version: "1.0.0" -> *'),
     ),
-    Known("/mcp comes with a later release", ("openapi",), ("body.paths./mcp: - *",)),
+    Known(
+        "MCP's own sessions end by DELETE, and a path names the session of an agent",
+        ("openapi",),
+        (
+            'body.paths./mcp: ["post"] -> ["delete", "post"]',
+            'body.paths./sessions/{session_id}/mcp: + ["delete", "post"]',
+        ),
+    ),
 )
 
 NOW = (
@@ -175,39 +183,104 @@ NOW = (
         ("body.reward: 1.0 -> *",),
     ),
     Known(
-        "/mcp comes with a later release",
-        MCP_10,
+        "JSON-RPC errors carry a reason for programs to read",
+        REFUSED_CALLS,
+        ('body.error.data: null -> {"reason": *}',),
+    ),
+    Known("the same", ("mcp session create when at capacity",), ('body.error.data.reason: + "capacity_reached"',)),
+    Known("the same", ("ws mcp frame",), ('2.received.data.error.data: null -> {"reason": "invalid_request", *}',)),
+    Known("the same", ("ws mcp frame",), ('3.received.data.error.data: null -> {"reason": "unknown_method"}',)),
+    Known(
+        "the same",
+        ("mcp ws",),
+        tuple(f'{number}.received.error.data: null -> {{"reason": *}}' for number in (1, 2, 4)),
+    ),
+    Known(
+        "the same, and no library's words",
+        NO_REQUEST,
+        ('body.error.message: "*errors.pydantic.dev*" -> "Invalid request: *"',),
+    ),
+    Known(
+        "the same",
+        ("ws mcp frame",),
+        ('2.received.data.error.message: "*errors.pydantic.dev*" -> "Invalid request: *"',),
+    ),
+    Known("the same", ("mcp ws",), ('2.received.error.message: "*errors.pydantic.dev*" -> "Invalid request: *"',)),
+    Known(
+        "error frames carry a reason, and pydantic's url is left out",
+        ("ws mcp frame",),
+        ('4.received.data.reason: + "invalid_request"', "4.received.data.errors.0.url: - *"),
+    ),
+    Known(
+        "a parse error says where, over HTTP too",
+        ("mcp bad json",),
+        ('body.error.message: "Parse error" -> "Parse error: Expecting property name * (char 1)"',),
+    ),
+    Known(
+        "JSON that is no request is called that, and no parse error",
+        ("mcp array",),
         (
-            "status: 200 -> 404",
-            "body.jsonrpc: - *",
-            "body.id: - *",
-            'body.detail: + "Not Found"',
-            'body.code: + "NOT_FOUND"',
+            "body.error.code: -32700 -> -32600",
+            'body.error.message: "Parse error" -> "Invalid request: a call is one JSON object"',
         ),
     ),
-    Known("the same: its answers", MCP_10[:8], ("body.error: - *",)),
-    Known("the same", ("mcp tools/*", "mcp params not object", "mcp session close twice"), ("body.error: - *",)),
     Known(
-        "the same",
-        ("mcp session create when at capacity", "mcp session close after ws gone", "mcp session close no id"),
-        ("body.error: - *",),
-    ),
-    Known(
-        "the same",
+        "MCP itself is spoken here, beside OpenEnv's dialect",
+        ("mcp initialize",),
         (
-            "mcp session create",
-            "mcp session create #2",
-            "mcp session close while ws attached",
-            "mcp session close normal",
+            'body.error: - {"code": -32601, *}',
+            'body.result: + {"protocolVersion": "2025-06-18", "capabilities": {"tools": *}, "serverInfo": *}',
         ),
-        ("body.result: - *",),
+    ),
+    Known(
+        "our echo has tools; the scaffold has none",
+        ("mcp tools/list", "mcp tools/list with session_id"),
+        ('body.error: - {"code": -32603, *}', 'body.result: + {"tools": [{"name": "echo_message", *'),
     ),
     Known(
         "the same",
-        ("mcp GET",),
-        ("status: 405 -> 404", 'body.detail: * -> "Not Found"', 'body.code: + "NOT_FOUND"'),
+        ("ws mcp frame",),
+        ("0.received.data.error: - *", '0.received.data.result: + {"tools": [{"name": "echo_message", *'),
     ),
-    Known("the same, and its socket", ("mcp ws",), ("handshake.status: 101 -> 403", "*: - *")),
+    Known(
+        "the same",
+        ("mcp ws",),
+        ("0.received.error: - *", '0.received.result: + {"tools": [{"name": "echo_message", *'),
+    ),
+    Known(
+        "the same: a step lists them",
+        ("ws errors",),
+        (
+            '10.received.type: "error" -> "observation"',
+            '10.received.data.message: - "Invalid message"',
+            '10.received.data.code: - "VALIDATION_ERROR"',
+            "10.received.data.errors: - *",
+            '10.received.data.observation: + {"metadata": {}, "tools": [{"name": "echo_message", *',
+            "10.received.data.reward: + null",
+            "10.received.data.done: + false",
+        ),
+    ),
+    Known(
+        "the same",
+        ("mcp tools/call",),
+        (
+            "body.error.code: -32603 -> -32602",
+            "body.error.message: * -> \"Unknown tool: 'echo'. There are: echo_message, echo_with_length\"",
+        ),
+    ),
+    Known("HTTP errors carry a code", ("mcp GET",), ('body.code: + "METHOD_NOT_ALLOWED"',)),
+    Known(
+        "a session id is 32 hexadecimal digits",
+        ("mcp session create", "mcp session create #2"),
+        ("body.result.session_id: * -> *",),
+    ),
+    Known("the same", ("ws mcp frame",), ("1.received.data.result.session_id: * -> *",)),
+    Known("the same", ("mcp ws",), ("3.received.result.session_id: * -> *",)),
+    Known(
+        "a session that is closed ends at once; a socket on it is told",
+        ("mcp session close while ws attached",),
+        ("body.result.closed: false -> true", "body.result.closing: - true"),
+    ),
     Known(
         "HTTP errors carry a code",
         ("splits meta_game_env", "splits META_GAME_ENV", *TASK_ROUTES[:4]),
@@ -252,9 +325,9 @@ NOW = (
             '0.received.data.reason: + "invalid_json"',
             *(f'{number}.received.data.reason: + "unknown_frame_type"' for number in (1, 2, 3)),
             *(f'{number}.received.data.reason: + "invalid_request"' for number in (4, 9)),
-            *(f'{number}.received.data.reason: + "invalid_action"' for number in (5, 6, 7, 8, 10)),
-            *(f"{number}.received.data.errors.0.url: - *" for number in range(4, 11)),
-            *(f"{number}.received.data.errors.1.url: - *" for number in (8, 10)),
+            *(f'{number}.received.data.reason: + "invalid_action"' for number in (5, 6, 7, 8)),
+            *(f"{number}.received.data.errors.0.url: - *" for number in range(4, 10)),
+            "8.received.data.errors.1.url: - *",
         ),
     ),
     Known(
@@ -354,21 +427,6 @@ NOW = (
         ('0.unsolicited.data.reason: + "capacity_reached"',),
     ),
     Known(
-        "mcp frames come with a later release",
-        ("ws mcp frame",),
-        (
-            '*.received.type: "mcp" -> "error"',
-            "*.received.data.jsonrpc: - *",
-            "*.received.data.id: - *",
-            "*.received.data.error: - *",
-            "*.received.data.errors: - *",
-            "*.received.data.result: - *",
-            '*.received.data.message: * "Unknown message type: mcp"',
-            '*.received.data.code: * "UNKNOWN_TYPE"',
-            '*.received.data.reason: + "unknown_frame_type"',
-        ),
-    ),
-    Known(
         "a message has up to MAX_MESSAGE_LENGTH code points",
         ("ws 200kB message",),
         (
@@ -448,6 +506,7 @@ FIRST = (
             "ws json *",
             "ws binary frame",
             "ws mcp frame",
+            "mcp ws",
             "ws attach *",
             "ws unknown session_id",
             "ws empty session_id",
@@ -456,7 +515,25 @@ FIRST = (
         ),
         ("handshake.status: 403 -> 101",),
     ),
-    Known("a 404 carries a code", ("mcp *", "splits nope"), ('body.code: + "NOT_FOUND"',)),
+    Known("a 404 carries a code", ("splits nope",), ('body.code: + "NOT_FOUND"',)),
+    Known("0.1 had no /mcp; this is 0.10's, and MCP", ("openapi",), ('body.paths.*/mcp: + ["delete", "post"]',)),
+    Known(
+        "the same",
+        ("mcp *",),
+        (
+            "status: 404 -> 200",
+            'body.detail: - "Not Found"',
+            'body.jsonrpc: + "2.0"',
+            "body.id: + *",
+            "body.result: + *",
+            "body.error: + *",
+        ),
+    ),
+    Known(
+        "the same",
+        ("mcp GET",),
+        ("status: 404 -> 405", "body.detail: * -> *", 'body.code: + "METHOD_NOT_ALLOWED"'),
+    ),
     Known(
         "0.1 had no task routes; these are 0.10's",
         ("openapi",),
@@ -489,6 +566,124 @@ FIRST = (
             'body.detail: "Not Found" -> [*"loc": ["body", "split"]*]',
             'body.code: + "VALIDATION_ERROR"',
             'body.reason: + "invalid_request"',
+        ),
+    ),
+)
+
+LISTS = ("tools list", "tools list without session", "ws mcp frames", "mcp ws")
+WRONG_ARGUMENTS = (
+    "tools call wrong type",
+    "tools call missing argument",
+    "tools call extra argument",
+    "tools call no arguments",
+)
+TOOLS = (
+    Known(
+        "a tool is described in our words, and its schema says how long a message may be",
+        (*LISTS, "ws step frames"),
+        (
+            "*.tools.*.description: * -> *",
+            "*.properties.message.description: *",
+            "*.properties.message.maxLength: + 65536",
+            '*.title: + "Message"',
+        ),
+    ),
+    Known(
+        "what is null, and what is FastMCP's own, is left out of a list",
+        LISTS,
+        (*(f"*.tools.*.{name}: - null" for name in ("title", "icons", "annotations", "execution")), "*.meta: - *"),
+    ),
+    Known(
+        "the result of echo_with_length has a schema; there it is any object",
+        LISTS,
+        (
+            "*.outputSchema.additionalProperties: - true",
+            "*.outputSchema.description: + *",
+            "*.outputSchema.properties: + *",
+            "*.outputSchema.required: + *",
+            '*.outputSchema.title: + "EchoWithLength"',
+        ),
+    ),
+    Known(
+        "a session id is 32 hexadecimal digits",
+        ("mcp session create", "ws mcp frames", "mcp ws"),
+        ("*result.session_id: * -> *",),
+    ),
+    Known(
+        "an unknown tool is the caller's mistake, as MCP has it, and the answer says which there are",
+        ("tools call unknown tool", "tools call reserved name", "mcp ws"),
+        (
+            "*error.code: -32603 -> -32602",
+            '*error.message: "Unknown tool: \'*\'" -> *There are: echo_message, echo_with_length"',
+            '*error.data: null -> {"reason": "unknown_tool"}',
+        ),
+    ),
+    Known(
+        "so are wrong arguments, and no library's words are sent",
+        WRONG_ARGUMENTS,
+        (
+            "body.error.code: -32603 -> -32602",
+            'body.error.message: "*errors.pydantic.dev*" -> "Invalid arguments: *"',
+            'body.error.data: null -> {"reason": "invalid_action", "errors": *}',
+        ),
+    ),
+    Known(
+        "the same",
+        ("tools call arguments a list",),
+        (
+            "body.error.code: -32603 -> -32602",
+            'body.error.message: "*errors.pydantic.dev*" -> "Invalid params - \'arguments\' must be an object"',
+            'body.error.data: null -> {"reason": "invalid_params"}',
+        ),
+    ),
+    Known(
+        "JSON-RPC errors carry a reason for programs to read",
+        ("ws mcp frames",),
+        ('4.received.data.error.data: * -> {"reason": *}', '5.received.data.error.data: * -> {"reason": *}'),
+    ),
+    Known(
+        "a reset shows our observation",
+        ("ws step frames", "ws step frames an agent got wrong", "ws mcp frames"),
+        (
+            '0.received.data.observation.metadata.status: - "ready"',
+            '0.received.data.observation.echoed_message: + "Meta Game environment ready!"',
+            "0.received.data.observation.message_length: + 0",
+            "0.received.data.metadata: - *",
+        ),
+    ),
+    Known(
+        "a call is a step like any other: it has the step's reward and metadata",
+        ("ws step frames",),
+        tuple(
+            f"{number}.received.data.{line}"
+            for number in (2, 3, 4)
+            for line in (
+                'observation.metadata.original_message: + "hi"',
+                f"observation.metadata.step: + {number - 1}",
+                "reward: null -> 0.2",
+                f'metadata: + {{"original_message": "hi", "step": {number - 1}}}',
+            )
+        ),
+    ),
+    Known(
+        "what an agent got wrong is said in our words",
+        ("ws step frames an agent got wrong",),
+        (
+            "1.received.data.observation.error.message: \"Unknown tool: 'nope'\" -> *",
+            *(
+                f'{number}.received.data.observation.error.message: "*errors.pydantic.dev*" -> "Invalid arguments: *"'
+                for number in (2, 3, 4)
+            ),
+            '2.received.data.observation.error.error_type: "execution_error" -> "invalid_args"',
+        ),
+    ),
+    Known(
+        "error frames carry a reason, and pydantic's url is left out",
+        ("ws malformed tool actions",),
+        tuple(
+            f"{number}.received.data.{line}"
+            for number in range(3)
+            for line in ('reason: + "invalid_action"', "errors.0.url: - *")
         ),
     ),
 )
@@ -533,7 +728,7 @@ PRODUCTION = (
     ),
 )
 
-KNOWN = {"0.10.0": NOW, "0.1.1": FIRST, replay.PRODUCTION: PRODUCTION}
+KNOWN = {"0.10.0": NOW, "0.1.1": FIRST, "0.10.0-tools": TOOLS, replay.PRODUCTION: PRODUCTION}
 
 
 class EchoWithTasks(Tasks, EchoGame):
@@ -585,7 +780,9 @@ def test_every_listed_difference_is_still_there(release: str, found: list[tuple[
 
 def test_every_recorded_exchange_was_compared(release: str) -> None:
     names = Counter(recorded["name"] for recorded in replay.exchanges(release))
-    assert names.total() == len(names) == {"0.10.0": 98, "0.1.1": 97, replay.PRODUCTION: 36}[release]
+    assert (
+        names.total() == len(names) == {"0.10.0": 98, "0.1.1": 97, "0.10.0-tools": 18, replay.PRODUCTION: 36}[release]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,131 @@
+"""Agents' way in: `/mcp` and `/sessions/{session_id}/mcp`, for OpenEnv's JSON-RPC and for MCP itself.
+
+Both dialects have the same tools, and each call of one is a step of a session. Which of the two a POST
+speaks, its headers say, or `initialize`; see rpc.py and streamable.py for what they mean. The
+cookie is not read here: an agent has no browser.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from metagame.core.codec import NewerRecord
+from metagame.errors import MetaGameError
+from metagame.wire.jsonrpc import Call, Reply, decode_call, encode_reply, error_reply, result_reply
+from metagame.wire.requests import check_request_id
+
+from ..engine import Engine
+from ..lifecycle import Lifecycle
+from . import describe
+from .bodies import read_body
+from .http import IDEMPOTENCY_KEY
+from .naming import named_session, session_headers, tell
+from .presence import check_present
+from .problems import JSON
+from .rpc import Caller, carry_out
+from .streamable import (
+    REVISION_HEADER,
+    SESSION_HEADER,
+    STATELESS,
+    Exchange,
+    is_stateless,
+    session_of,
+    speaks_mcp,
+    status_of,
+)
+
+PATHS = ("/mcp", "/sessions/{session_id}/mcp")
+
+
+class McpSurface:
+    """The HTTP handlers."""
+
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, *, max_body_bytes: int) -> None:
+        self._engine = engine
+        self._lifecycle = lifecycle
+        self._max_body_bytes = max_body_bytes
+
+    def install(self, app: FastAPI) -> None:
+        """Add the routes."""
+        router = APIRouter(tags=["agents"])
+        for path, named in zip(PATHS, (describe.BY_HEADER, describe.BY_PATH), strict=True):
+            router.post(path, **describe.mcp(named))(self.post)
+            router.delete(path, **describe.mcp_end(named))(self.delete)
+        app.include_router(router)
+
+    async def post(self, request: Request) -> Response:
+        """Carry out one JSON-RPC call."""
+        _check_origin(request)
+        body = await read_body(request, self._max_body_bytes)
+        call: Call | None = None
+        try:
+            call = decode_call(body)
+            key = request.headers.get(IDEMPOTENCY_KEY)
+            caller = Caller(named_session(request), check_request_id(key) if key else None)
+        except MetaGameError as error:
+            return self._refused(request, call, error)
+        if caller.named is not None:
+            tell(request, caller.named)
+        if speaks_mcp(request.headers, call):
+            return await self._exchange(request, call, caller)
+        try:
+            reply = result_reply(call, await carry_out(self._engine, call, caller))
+        except MetaGameError as error:
+            return self._refused(request, call, error)
+        return self._json(request, reply)
+
+    async def delete(self, request: Request) -> Response:
+        """End the session that `initialize` began; one that path or header name is its maker's to end."""
+        _check_origin(request)
+        await check_present(request)
+        if request.headers.get(REVISION_HEADER) in STATELESS or named_session(request) is not None:
+            raise HTTPException(405, "Method Not Allowed", {"allow": "POST"})
+        session_id = session_of(request.headers, None)
+        if session_id is None:
+            raise HTTPException(400, "Mcp-Session-Id is required")
+        if not await self._engine.end(session_id):
+            raise HTTPException(404, "Session not found")
+        return Response(status_code=204)
+
+    async def _exchange(self, request: Request, call: Call, caller: Caller) -> Response:
+        _check_accept(request)
+        if call.id is None:
+            return Response(status_code=202)
+        exchange = Exchange(self._engine, call, request.headers, caller)
+        try:
+            reply = result_reply(call, await exchange.result())
+        except MetaGameError as error:
+            return self._refused(request, call, error)
+        if exchange.session_id is not None:
+            tell(request, exchange.session_id)
+        began = {SESSION_HEADER: exchange.session_id} if exchange.began and exchange.session_id else {}
+        return self._json(request, reply, added=began)
+
+    def _refused(self, request: Request, call: Call | None, error: MetaGameError) -> Response:
+        status = 200
+        if speaks_mcp(request.headers, call):
+            status = status_of(error, stateless=is_stateless(request.headers, call))
+        away = {"connection": "close"} if isinstance(error, NewerRecord) else {}
+        return self._json(request, error_reply(error, call), status, away)
+
+    def _json(self, request: Request, reply: Reply, status: int = 200, added: dict[str, str] | None = None) -> Response:
+        headers = session_headers(request) | (added or {})
+        if self._lifecycle.draining:
+            headers["connection"] = "close"
+        return Response(encode_reply(reply), status, headers, JSON)
+
+
+def _check_origin(request: Request) -> None:
+    """Refuse what a page of another site sends from a browser that reaches this server."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+        raise HTTPException(403, "Requests from pages of other origins are not answered here")
+
+
+def _check_accept(request: Request) -> None:
+    accept = request.headers.get("accept", JSON)
+    if not any(one in accept for one in (JSON, "application/*", "*/*")):
+        raise HTTPException(406, f"Every answer is {JSON}")
