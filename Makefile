@@ -25,9 +25,11 @@ OPENENV := .venvs/openenv-0.10
 OPENENV_011 := .venvs/openenv-0.1.1
 OPENENV_BETWEEN := .venvs/openenv-0.2.1 .venvs/openenv-0.2.3 .venvs/openenv-0.3.0
 VALIDATORS := .venvs/validators
+MCP := .venvs/mcp-2
 TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
 	METAGAME_TEST_OPENENV_011_PYTHON="$(CURDIR)/$(OPENENV_011)/bin/python" \
-	METAGAME_TEST_VALIDATORS="$(CURDIR)/$(VALIDATORS)" METAGAME_TEST_UV="$(CURDIR)/.venvs/lock/bin/uv"
+	METAGAME_TEST_VALIDATORS="$(CURDIR)/$(VALIDATORS)" METAGAME_TEST_UV="$(CURDIR)/.venvs/lock/bin/uv" \
+	METAGAME_TEST_MCP_PYTHON="$(CURDIR)/$(MCP)/bin/python"
 ARGS ?=
 
 .PHONY: docker help demo serve test check format bench chaos up down roll image space lock test-setup bench-setup chaos-setup redis chromium haproxy clean
@@ -109,7 +111,7 @@ lock: .venvs/lock/.installed
 	@touch $@
 
 test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed $(OPENENV_BETWEEN:%=%/.installed) \
-	$(VALIDATORS)/.installed .venvs/lock/.installed redis chromium haproxy
+	$(VALIDATORS)/.installed $(MCP)/.installed .venvs/lock/.installed redis chromium haproxy
 bench-setup: .venv/.bench $(OPENENV)/.installed redis
 chaos-setup: .venv/.server redis haproxy
 
@@ -159,6 +161,12 @@ $(VALIDATORS)/.installed: $(OPENENV)/.installed
 	@rm -rf $(VALIDATORS)
 	@for version in 0.2.0 0.3.0 0.4.2; do \
 		$(OPENENV)/bin/python $(PIP_INSTALL) --no-deps --target "$(VALIDATORS)/$$version" "openenv==$$version"; done
+	@touch $@
+
+$(MCP)/.installed:
+	$(call environment,$(MCP))
+	@echo "· $(MCP): MCP's SDK 2 and FastMCP 4 from PyPI"
+	@$(MCP)/bin/python $(PIP_INSTALL) mcp==2.3.0 fastmcp==4.2.3
 	@touch $@
 
 # The releases between, each by itself but for what it depends on, which is 0.10's: pip finds that in its range,
