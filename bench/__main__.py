@@ -1,6 +1,7 @@
 """`python -m bench`: the targets of speed, each measured beside what it is compared to.
 
-Exit codes: 0 every target was reached, 1 one was not, 2 wrong usage, or something it needs is not there.
+Exit codes: 0 every target was reached, 1 one was not, 2 wrong usage, or something it needs is not there, 130
+interrupted. What is measured stands in the JSON target by target.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -30,7 +33,7 @@ from metagame.load import FleetFailed
 REFERENCE = ROOT / ".venvs" / "openenv-0.10"
 QUICK_ROUNDS, ROUNDS = 3, 5
 _PIPE_WIDTH = 140
-REACHED, MISSED, USAGE = 0, 1, 2
+REACHED, MISSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 EXPECTED = (Unmeasured, processes.StartFailed, FleetFailed)
 """What speaks for itself, without a traceback."""
 
@@ -57,31 +60,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(refused, file=sys.stderr)
         return USAGE
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
-    about = {"machine": machine(), "versions": versions(python)}
+    about: dict[str, Any] = {
+        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "machine": machine(),
+        "versions": versions(python),
+    }
     report.print_header(console, about["machine"], about["versions"], quick=given.quick)
-    outcomes = []
-    for target in chosen:
-        outcome = measure(target, rounds=rounds, quick=given.quick, python=python)
-        report.print_outcome(console, outcome)
-        outcomes.append(outcome)
+    outcomes: list[report.Outcome] = []
+    everything = {"schema_version": report.SCHEMA_VERSION, "command": "bench", "quick": given.quick, "rounds": rounds}
+    try:
+        for target in chosen:
+            outcome = measure(target, rounds=rounds, quick=given.quick, python=python)
+            report.print_outcome(console, outcome)
+            outcomes.append(outcome)
+            if given.json != "-":  # what was measured in an hour is not lost in the last minute
+                _keep(given, everything | about | _said(outcomes))
+    except KeyboardInterrupt:
+        _say("Stopped; nothing is left running.")
+        return INTERRUPTED
     missed = [outcome.target.id for outcome in outcomes if not outcome.reached]
+    measured = sum(outcome.result is not None for outcome in outcomes)
     said = f"not reached: {' '.join(missed)}" if missed else "every one of them reached"
-    console.print(f"\n{len(outcomes)} targets measured, {said}", highlight=False)
-    everything = {
-        "schema_version": report.SCHEMA_VERSION,
-        "command": "bench",
-        "quick": given.quick,
-        "rounds": rounds,
-        **about,
-        "reached": not missed,
+    console.print(f"\n{measured} of {len(outcomes)} targets measured, {said}", highlight=False)
+    if given.json == "-":
+        _keep(given, everything | about | _said(outcomes))
+    if given.plots:
+        _draw(console, outcomes, given.plots)
+    return MISSED if missed else REACHED
+
+
+def _said(outcomes: list[report.Outcome]) -> dict[str, object]:
+    return {
+        "reached": all(outcome.reached for outcome in outcomes),
         "targets": [outcome.as_json() for outcome in outcomes],
     }
-    _keep(given, everything)
-    if given.plots:
-        series = [one for outcome in outcomes if outcome.result for one in outcome.result.series]
-        for path in plots.draw(series, given.plots):
-            console.print(f"drawn: {path}", highlight=False)
-    return MISSED if missed else REACHED
+
+
+def _draw(console: Console, outcomes: list[report.Outcome], folder: Path) -> None:
+    series = [one for outcome in outcomes if outcome.result for one in outcome.result.series]
+    if not series:
+        console.print("nothing to draw: plots are of E, F and H", highlight=False)
+        return
+    for path in plots.draw(series, folder):
+        console.print(f"drawn: {path}", highlight=False)
 
 
 def choose(asked: Sequence[str], *, quick: bool) -> list[Target]:
@@ -133,7 +154,7 @@ def reference_python(named: Path | None) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="letters, such as A B E2; default: all")
-    parser.add_argument("--quick", action="store_true", help="A to D and H in a minute or so, with wider limits")
+    parser.add_argument("--quick", action="store_true", help="A to D and H in two minutes or so, with wider limits")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, or {QUICK_ROUNDS} if quick")
     parser.add_argument("--json", metavar="FILE", help="write everything measured there; - is standard output")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw SVGs there")
@@ -149,6 +170,10 @@ def _need(given: argparse.Namespace) -> None:
         _refuse(plots.MISSING)
     if given.json and given.json != "-" and not Path(given.json).resolve().parent.is_dir():
         _refuse(f"--json {given.json}: there is no such folder")
+    if given.json and Path(given.json).is_dir():
+        _refuse(f"--json {given.json}: that is a folder; name a file in it")
+    if given.plots and given.plots.exists() and not given.plots.is_dir():
+        _refuse(f"--plots {given.plots}: that is a file; name a folder")
 
 
 def _list(console: Console) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from bench.contestants import pinned
 from bench.targets import Options, Unmeasured
 from metagame.load import Fleet, Play, Sockets
-from metagame.load.latencies import percentiles
+from metagame.load.latencies import histogram, percentiles
 from metagame.load.usage import cpu_s
 
 COLUMNS = ("worker µs", "Redis µs", "steps/s", "p50 ms", "p99 ms", "load µs")
@@ -31,6 +31,8 @@ class Sample:
     steps_per_s: float
     p50_ms: float
     p99_ms: float
+    histogram_ms: list[tuple[float, int]]
+    """Upper bound and count of each bucket."""
 
     @property
     def total_us(self) -> float:
@@ -48,6 +50,8 @@ class Contestant:
     redis: int | None = None
     pin: bool = False
     """Each worker on a core of its own while it is measured."""
+    rate_per_s: float | None = None
+    """An open loop of this many steps a second of all sockets together, where latencies count from planned moments."""
     samples: list[Sample] = field(default_factory=list)
 
     def measure(self, steps: int) -> None:
@@ -57,7 +61,7 @@ class Contestant:
             opened = fleet.open()
             warmed = fleet.play(Play(steps=_WARM_UP_STEPS))
             before = self._cpu_s()
-            played = fleet.play(Play(steps=steps))
+            played = fleet.play(Play(steps=steps, rate_per_s=self.rate_per_s))
             worker_s, redis_s = (now - was for now, was in zip(self._cpu_s(), before, strict=True))
             fleet.close()
         errors = [text for part in (opened, warmed, played) for text in part.errors.texts]
@@ -70,12 +74,24 @@ class Contestant:
         p50_ms, p99_ms = percentiles(played.latency_ms, (50, 99))
         us = 1e6 / played.steps
         self.samples.append(
-            Sample(worker_s * us, redis_s * us, played.own_us_per_step, played.steps_per_s, p50_ms, p99_ms)
+            Sample(
+                worker_s * us,
+                redis_s * us,
+                played.own_us_per_step,
+                played.steps_per_s,
+                p50_ms,
+                p99_ms,
+                histogram(played.latency_ms),
+            )
         )
 
     def with_sockets(self, count: int) -> Contestant:
         """The same servers under more or fewer sockets, nothing measured yet."""
         return replace(self, sockets=replace(self.sockets, count=count), samples=[])
+
+    def paced(self, rate_per_s: float) -> Contestant:
+        """The same in an open loop, nothing measured yet."""
+        return replace(self, name=f"{self.name}, {rate_per_s:,.0f} steps/s", rate_per_s=rate_per_s, samples=[])
 
     def pinned(self) -> Contestant:
         """The same, pinned, nothing measured yet."""
@@ -108,8 +124,9 @@ class Contestant:
             "request_ids": self.sockets.request_ids,
             "surface": self.sockets.surface,
             "pinned": self.pin,
+            "rate_per_s": self.rate_per_s,
             "rounds": [
-                {name: round(value, 4) for name, value in asdict(sample).items()}
+                {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(sample).items()}
                 | {"total_us": round(sample.total_us, 4)}
                 for sample in self.samples
             ],

@@ -24,9 +24,9 @@ KEPT_ALIVE_S = 75
 """Longer than a balancer keeps an idle connection, so that it never sends on one just closed."""
 
 
-def serve(settings: Settings, app: str) -> int:
-    """Serve the app (an import string) until a signal; returns an exit code, or raises SettingsError."""
-    config = uvicorn.Config(
+def config_of(settings: Settings, app: str) -> uvicorn.Config:
+    """How the app (an import string) is served."""
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -46,6 +46,11 @@ def serve(settings: Settings, app: str) -> int:
         timeout_keep_alive=KEPT_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s) + 1,  # the lifecycle's own deadline comes first
     )
+
+
+def serve(settings: Settings, app: str) -> int:
+    """Serve the app (an import string) until a signal; returns an exit code, or raises SettingsError."""
+    config = config_of(settings, app)
     allow_open_files()
     listener = listen(settings)
     host, port = listener.getsockname()[:2]

@@ -22,7 +22,7 @@ from redis import Redis
 
 from bench import seeding
 from bench.contestants import everysec_redis, reference
-from bench.targets import Check, Options, Result, Series, Table, Target, median, ratio
+from bench.targets import Check, Options, Result, Series, Table, Target, Unmeasured, median, ratio
 from metagame.cli import processes
 from metagame.load import Errors, Fleet, Opened, Play, Played, Sockets
 from metagame.load.latencies import percentile
@@ -40,7 +40,7 @@ SPARE_FILES = 200
 FoundT = TypeVar("FoundT", Opened, Played)
 
 
-class TooFewFiles(Exception):
+class TooFewFiles(Unmeasured):
     """The limit of open files is too low; the text says what it must be."""
 
 
@@ -57,7 +57,7 @@ class Scale:
     """Otherwise: what both contestants accept."""
 
 
-E, E2 = Scale(16_384), Scale(32_768)
+E, E2 = Scale(16_384), Scale(32_768, opened_per_s=400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def measure(options: Options, scale: Scale = E) -> Result:
         for contestant in (ours, theirs):
             contestant.burst(scale)
             contestant.paced(scale)
-            options.say(f"E: round {number + 1} of {rounds}, {contestant.name}")
+            options.say(f"round {number + 1} of {rounds}, {contestant.name}")
     return Result(
         checks=(
             ratio("time to open, to the reference's", ours.open_s, theirs.open_s, limit=OPEN_LIMIT),
@@ -266,6 +266,7 @@ def _figures(one: Contestant) -> dict[str, object]:
         "redis_kb": one.redis_kb,
         "p50_ms": one.p50_ms,
         "p99_ms": one.p99_ms,
+        "load_busy": one.load_busy,
         "errors": one.errors.count,
     }
 

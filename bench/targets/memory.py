@@ -18,8 +18,6 @@ from metagame.load import Fleet, Play, Sockets
 from metagame.load.usage import resident_bytes
 
 SOCKETS = 4000
-ROUNDS = 3
-"""Memory scatters little, and each round starts its server anew: what an earlier one freed would hold the sockets."""
 IDLE_LIMIT_MB, SOCKET_LIMIT_KB = 70.0, 30.0
 WARM_UP_SOCKETS = 64
 """What the first sockets load and fill is the worker's, not theirs."""
@@ -32,6 +30,7 @@ class Contestant:
     name: str
     start: Callable[[], AbstractContextManager[processes.Child]]
     ours: bool
+    fresh_mb: list[float] = field(default_factory=list)
     idle_mb: list[float] = field(default_factory=list)
     socket_kb: list[float] = field(default_factory=list)
 
@@ -50,33 +49,44 @@ def measure(options: Options) -> Result:
             ours=True,
         )
         theirs = Contestant("OpenEnv 0.10 reference", lambda: reference(options), ours=False)
-        rounds = min(ROUNDS, options.rounds)
-        for number in range(rounds):
+        for number in range(options.rounds):
             for contestant in (ours, theirs):
-                with contestant.start() as server:
+                with contestant.start() as server:  # anew: what an earlier round freed would hold the sockets
                     weigh(contestant, server, SOCKETS)
-            options.say(f"G: round {number + 1} of {rounds}")
+            options.say(f"round {number + 1} of {options.rounds}")
     return Result(
         checks=(
             median("worker's memory when idle", ours.idle_mb, limit=IDLE_LIMIT_MB, unit="MB"),
             median("worker's memory for each attached socket", ours.socket_kb, limit=SOCKET_LIMIT_KB, unit="KB"),
         ),
         table=Table(
-            ("idle MB", "KB a socket"),
-            tuple((one.name, (f"{middle(one.idle_mb):.1f}", f"{middle(one.socket_kb):.1f}")) for one in (ours, theirs)),
+            ("fresh MB", "idle MB", "KB a socket"),
+            tuple(
+                (one.name, tuple(f"{middle(values):.1f}" for values in (one.fresh_mb, one.idle_mb, one.socket_kb)))
+                for one in (ours, theirs)
+            ),
         ),
-        notes=(f"{SOCKETS:,} sockets; MB and KB of 1,000,000 and 1,000 bytes.",),
-        figures={one.name: {"idle_mb": one.idle_mb, "socket_kb": one.socket_kb} for one in (ours, theirs)},
+        notes=(
+            f"{SOCKETS:,} sockets; MB and KB of 1,000,000 and 1,000 bytes.",
+            f"Fresh: just started; idle: after its first {WARM_UP_SOCKETS} sockets have come, stepped and gone.",
+        ),
+        figures={
+            one.name: {"fresh_mb": one.fresh_mb, "idle_mb": one.idle_mb, "socket_kb": one.socket_kb}
+            for one in (ours, theirs)
+        },
     )
 
 
 def weigh(contestant: Contestant, server: processes.Child, count: int) -> None:
-    """Idle, and with sockets."""
+    """Fresh, idle again after some work, and with sockets."""
     pid = server.process.pid
-    contestant.idle_mb.append(resident_bytes(pid) / 1e6)
+    contestant.fresh_mb.append(resident_bytes(pid) / 1e6)
     few = contestant.sockets(server, WARM_UP_SOCKETS)
-    with Fleet(few) as warm, Fleet(replace(few, count=count)) as fleet:
+    with Fleet(few) as warm:
         _open_and_step(warm)
+        warm.close()
+    contestant.idle_mb.append(resident_bytes(pid) / 1e6)
+    with Fleet(replace(few, count=count)) as fleet:
         before = resident_bytes(pid)
         _open_and_step(fleet)
         contestant.socket_kb.append((resident_bytes(pid) - before) / count / 1e3)

@@ -167,8 +167,8 @@ def measure(options: Options, scale: Scale = Scale()) -> Result:
             processes.worker("second", folder, redis.url) as second,
         ):
             rounds.append(uvloop.run(play_round(first, second, scale)))
-        options.say(f"J: round {number + 1} of {options.rounds}")
-    p99_s = [percentile(one.resumed_s, 99) for one in rounds]
+        options.say(f"round {number + 1} of {options.rounds}")
+    p99_s = [percentile(one.resumed_s or [scale.deadline_s], 99) for one in rounds]
     errors = [error for one in rounds for error in one.errors]
     return Result(
         checks=(

@@ -113,7 +113,7 @@ def measure(options: Options, scale: Scale = Scale()) -> Result:
         pools = [started.enter_context(pool(options.folder / name, scale)) for name in ("few", "many")]
         few, many = pools
         weight = weigh(many)
-        options.say(f"F: {scale.weighed:,} sessions weighed")
+        options.say(f"{scale.weighed:,} sessions weighed")
         few.grow(scale.few)
         for one in pools:
             one.open()
@@ -130,7 +130,7 @@ def measure(options: Options, scale: Scale = Scale()) -> Result:
                     one.measure()
             for way, points in drawn.items():
                 points.append((size, middle(many.us[way])))
-            options.say(f"F: {size:,} sessions")
+            options.say(f"{size:,} sessions")
         memory_bytes = seeding.used_bytes(many.redis)
     return _result(few, many, weight, drawn, (seeded_s, memory_bytes))
 

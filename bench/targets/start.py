@@ -48,7 +48,7 @@ def measure(options: Options) -> Result:
         for number in range(options.rounds):
             for start in starts:
                 start.cpu_s.append(cpu_until_ready(start))
-            options.say(f"I: round {number + 1} of {options.rounds}")
+            options.say(f"round {number + 1} of {options.rounds}")
     theirs, in_memory, on_redis = starts
     return Result(
         checks=tuple(

@@ -44,6 +44,7 @@ def measure(options: Options) -> Result:
         by_count = [one.with_sockets(count) for count in COUNTS for one in (ours, theirs)]
         take_turns(by_count, options, lambda one: _steps(one, options))
         through = [_through(number, ports, pids, store.process.pid) for number in WORKERS]
+        options.say("now through one worker and two")
         take_turns(through, options, lambda one: _steps(one, options))
     return _result(by_count, through)
 

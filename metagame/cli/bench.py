@@ -23,7 +23,7 @@ from metagame.cli.measured import Measured, Plan, Watched, as_json, show
 from metagame.client.transport import Address, parse_base_url
 from metagame.errors import InvalidRequest
 from metagame.load import Fleet, FleetFailed, Play, Sockets
-from metagame.load.usage import cpu_s, resident_bytes
+from metagame.load.usage import cpu_s, in_all, resident_bytes
 
 SCHEMA_VERSION = 1
 _SPARE_FILES = 50
@@ -69,9 +69,11 @@ def _bench(plan: Plan, url: str) -> int:
                 raise Refused(UNREACHABLE, f"None of {plan.sockets} {kind} opened at {address.http}: {first}")
             console.print(f"{opened.count} {kind} open after {opened.seconds:.2f} s", highlight=False)
             weights = {pid: (_resident_bytes(pid) - before[pid]) / opened.count for pid in plan.pids}
-            began = {pid: cpu_s(pid) for pid in plan.pids}
+            began = {pid: in_all(cpu_s, pid) for pid in plan.pids}
             played = fleet.play(play)
-            watched = [Watched(pid, cpu_s(pid) - began[pid], _resident_bytes(pid), weights[pid]) for pid in plan.pids]
+            watched = [
+                Watched(pid, in_all(cpu_s, pid) - began[pid], _resident_bytes(pid), weights[pid]) for pid in plan.pids
+            ]
             fleet.close()
     except FleetFailed as failed:
         raise Refused(CHECK_FAILED, str(failed)) from None
@@ -168,7 +170,7 @@ def _sockets(plan: Plan, address: Address, headers: tuple[tuple[str, str], ...],
 
 def _resident_bytes(pid: int) -> int:
     try:
-        return resident_bytes(pid)
+        return in_all(resident_bytes, pid)
     except ProcessLookupError as gone:
         raise Refused(USAGE, f"--pid {pid}: there is {gone}.") from None
 

@@ -119,7 +119,8 @@ def bench(  # noqa: PLR0913 - each is an option
         list[str] | None, typer.Option(help="Address to connect from, for more than 28,000 sockets; may be repeated.")
     ] = None,
     pid: Annotated[
-        list[int] | None, typer.Option(help="Process here whose CPU time and memory to read; may be repeated.")
+        list[int] | None,
+        typer.Option(help="Process here whose CPU time and memory to read, with those it started; may be repeated."),
     ] = None,
     timeout_s: Annotated[
         float, typer.Option(min=0.1, help="How long a socket may take to open, and an answer.")

@@ -127,15 +127,16 @@ class ClosedLoop(_Loop):
             self._finish_if_done()
         elif self._play.think_s:
             wait_s = random.expovariate(1 / self._play.think_s)
-            self._thinking[stepper] = self._loop.call_later(wait_s, self._thought, stepper)
+            self._thinking[stepper] = self._loop.call_later(wait_s, self._thought, stepper, now + wait_s)
         else:
             stepper.left -= 1
             stepper.step(now)
 
-    def _thought(self, stepper: Stepper) -> None:
+    def _thought(self, stepper: Stepper, planned: float) -> None:
+        """Step; its latency counts from the planned moment, so that whatever came in between counts too."""
         del self._thinking[stepper]
         stepper.left -= 1
-        stepper.step(time.perf_counter())
+        stepper.step(planned)
 
     def _out(self, stepper: Stepper, *, ended: bool) -> None:  # noqa: ARG002 - it ends either way
         self._unsent += max(stepper.left, 0)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 _SCHEDULER_CLOCK = 2
+
+T = TypeVar("T", int, float)
 
 
 def cpu_s(pid: int) -> float:
@@ -49,6 +54,15 @@ def tree(pid: int) -> list[int]:
         found += new
         new = [child for parent in new for child in children.get(parent, [])]
     return found
+
+
+def in_all(measure: Callable[[int], T], pid: int) -> T:
+    """What is measured of a process and of all that it started, together; raises ProcessLookupError for itself only."""
+    total = measure(pid)
+    for child in tree(pid)[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            total += measure(child)
+    return total
 
 
 def _all_parents() -> str:

@@ -26,5 +26,5 @@ def test_a_server_and_its_sockets_have_a_weight(tmp_path: Path) -> None:
 def test_sockets_that_do_not_open_weigh_nothing(tmp_path: Path) -> None:
     one = contestant(tmp_path, WARM_UP_SOCKETS)
     with one.start() as server, pytest.raises(RuntimeError, match="not every socket"):
-        weigh(one, server, 1)
+        weigh(one, server, WARM_UP_SOCKETS + 1)
     assert one.socket_kb == []

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from metagame.cli import processes
+from metagame.load.usage import resident_bytes
 from tests.processes import processes_with
+from tests.servers import run_server
 from tests.survival.stock import interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +91,15 @@ def test_json_is_one_object_with_everything(worker: processes.Child, http: tuple
     assert process["cpu_s"] > 0
     assert process["us_per_step"] == pytest.approx(process["cpu_s"] / 100 * 1e6, rel=0.01)
     assert process["resident_bytes"] > 10_000_000
+
+
+def test_a_process_is_measured_with_those_it_started(tmp_path: Path) -> None:
+    with processes.redis(tmp_path) as store, run_server(METAGAME_REDIS_URL=store.url, METAGAME_WORKERS="2") as server:
+        shown = measured(server.url, "--sockets", "8", "--steps", "50", "--pid", str(server.process.pid))
+        supervisor_bytes = resident_bytes(server.process.pid)
+    [process] = shown["processes"]
+    assert process["us_per_step"] > 20
+    assert process["resident_bytes"] > supervisor_bytes + 2 * 30_000_000
 
 
 def test_an_open_loop_has_its_rate(worker: processes.Child) -> None:

@@ -14,12 +14,10 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import uvicorn
-import uvloop
 
 from services.app import create_app, open_store
-from services.serve import keep_alive
+from services.serve import config_of, keep_alive
 from services.settings import Settings
-from services.surfaces.protocol import SocketProtocol
 
 PATIENCE_S = 20.0
 
@@ -31,20 +29,9 @@ class Worker:
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self.port: int = listener.getsockname()[1]
-        self.server = uvicorn.Server(
-            uvicorn.Config(
-                "unused",
-                http="httptools",
-                ws=SocketProtocol,
-                ws_max_size=settings.max_frame_bytes,
-                ws_ping_interval=None,
-                ws_per_message_deflate=False,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-            )
-        )
+        config = config_of(settings, "unused")
+        config.lifespan = "off"
+        self.server = uvicorn.Server(config)
         self._settings = settings
         self._listener = listener
         self._loop: asyncio.AbstractEventLoop
@@ -52,7 +39,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until stopped; the body of the thread."""
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=self.server.config.get_loop_factory()) as runner:
             runner.run(self._serve())
 
     def wait_until_reachable(self) -> None:
