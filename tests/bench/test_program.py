@@ -85,6 +85,8 @@ def test_targets_are_chosen_by_letter_in_either_case_and_their_own_order() -> No
         (("--quick", "F"), "--quick has no F"),
         (("A", "--rounds", "0"), "--rounds must be at least 1"),
         (("A", "--json", "no/such/folder/out.json"), "there is no such folder"),
+        (("A", "--json", "."), "that is a folder"),
+        (("A", "--plots", "README.md"), "that is a file"),
         (("A", "--reference-python", "no/python"), "no Python at no/python"),
         (("--bogus",), "--bogus"),
     ],
@@ -128,6 +130,19 @@ def test_the_list_names_every_target() -> None:
     done = run("--list")
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == [one.id for one in TARGETS]
+
+
+def test_what_was_measured_before_an_interruption_is_kept(
+    catalogue: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupted(_: object) -> Result:
+        raise KeyboardInterrupt
+
+    catalogue(target("A", 0.5), Target("B", "interrupted", interrupted, seconds=1))
+    kept = tmp_path / "out.json"
+    assert program.main(["--json", str(kept)]) == 130
+    assert "Stopped" in capsys.readouterr().err
+    assert [one["id"] for one in json.loads(kept.read_text())["targets"]] == ["A"]
 
 
 def test_every_target_reached_exits_with_0_and_keeps_everything(
