@@ -216,8 +216,10 @@ class Submission:
                 return replayed
         try:
             self._decide()
-        except MetaGameError:
+        except MetaGameError as refusal:
             if self._fresh:
+                if isinstance(refusal, GameFailed):
+                    log.exception("the game failed", game=self._pool.game.name, command=self._command.kind)
                 raise
             self._base = None  # the refusal may be the cache's fault: ask the store before saying so
             return None
@@ -237,11 +239,7 @@ class Submission:
         base = None if self._base is None else self._base.snapshot
         if base is not None and self._attachment is not None and type(self._command) is Step:
             _check_seen(base, self._attachment)
-        try:
-            self._after, self._answer, self._body = decide_packed(self._pool.game, base, self._command)
-        except GameFailed:
-            log.exception("the game failed", game=self._pool.game.name, command=self._command.kind)
-            raise
+        self._after, self._answer, self._body = decide_packed(self._pool.game, base, self._command)
         self._generation = generation_after(None if self._base is None else self._base.generation)
 
     def _write(self) -> Awaitable[Outcome]:

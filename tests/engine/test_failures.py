@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from metagame.core.codec import pack
 from metagame.core.session import Snapshot
@@ -220,3 +221,14 @@ async def test_a_page_lists_an_unknown_record_without_what_it_says(engine: Engin
     assert shown.pop("known").step_count == 0
     [unknown] = shown.values()
     assert (unknown.episode_id, unknown.step_count, unknown.generation) == (None, None, None)
+
+
+async def test_a_failure_of_the_game_is_logged_once(engine_of: EngineOf, engine: Engine) -> None:
+    await engine.reset("s", reset())
+    failing = engine_of(BrokenGame(on_step=lambda: 1 / 0))
+    socket = await Socket(failing).open()
+    with capture_logs() as logged:
+        for asked in (failing.step("s", step()), socket.step()):
+            with pytest.raises(GameFailed):
+                await asked
+    assert [line["event"] for line in logged] == ["the game failed"] * 2
