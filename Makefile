@@ -156,11 +156,12 @@ $(OPENENV_011)/.installed:
 	@touch $@
 
 # OpenEnv's older validators, without what else comes with them: the current one's environment has all they import.
+# 0.2.0 as openenv-core: in the distribution openenv of that release the validator passes no folder at all.
 $(VALIDATORS)/.installed: $(OPENENV)/.installed
 	@echo "· $(VALIDATORS): OpenEnv 0.2.0, 0.3.0 and 0.4.2 from PyPI"
 	@rm -rf $(VALIDATORS)
-	@for version in 0.2.0 0.3.0 0.4.2; do \
-		$(OPENENV)/bin/python $(PIP_INSTALL) --no-deps --target "$(VALIDATORS)/$$version" "openenv==$$version"; done
+	@for release in openenv-core==0.2.0 openenv==0.3.0 openenv==0.4.2; do \
+		$(OPENENV)/bin/python $(PIP_INSTALL) --no-deps --target "$(VALIDATORS)/$${release#*==}" "$$release"; done
 	@touch $@
 
 $(MCP)/.installed:

@@ -19,8 +19,10 @@ from chaos.schedule import ASLEEP, LEASE_S, Fault
 
 pytestmark = pytest.mark.anyio
 SERVER = """
-import http.server, sys
+import http.server, sys, time
 class Ready(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        time.sleep(600)
     def do_GET(self):
         self.send_response(200)
         self.send_header("Content-Length", "0")

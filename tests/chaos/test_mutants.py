@@ -18,7 +18,10 @@ CAUGHT = {
     # Each commit may be one of the lost, and a socket's next step then stands where it stood.
     "lost-step": (("--duration", "6", "--faults", "none", "--clients", "stock-ws"), {"lost"}),
     # A cut answer is a commit that was carried out and is sent again.
-    "repeated-step": (("--duration", "20", "--faults", "cut", "--clients", "stock-ws"), {"repeated"}),
+    "repeated-step": (
+        ("--duration", "30", "--faults", "cut", "--clients", "stock-ws", "--sessions", "24", "--rate", "100"),
+        {"repeated"},
+    ),
     # Over HTTP each step reads what the one before it wrote.
     "swapped-episode": (("--duration", "6", "--faults", "none", "--clients", "stock-http"), {"swapped"}),
     # Two clients of one session step at the same instant.
@@ -29,7 +32,7 @@ CAUGHT = {
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught(name: str, tmp_path: Path) -> None:
     options, kinds = CAUGHT[name]
-    done = chaos("--mutant", name, *options, *SMALL, tmp=tmp_path)
+    done = chaos("--mutant", name, *SMALL, *options, tmp=tmp_path)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
     found = {violation["kind"] for violation in report["violations"]}

@@ -97,6 +97,7 @@ def test_a_process_is_measured_with_those_it_started(tmp_path: Path) -> None:
     with processes.redis(tmp_path) as store, run_server(METAGAME_REDIS_URL=store.url, METAGAME_WORKERS="2") as server:
         shown = measured(server.url, "--sockets", "8", "--steps", "50", "--pid", str(server.process.pid))
         supervisor_bytes = resident_bytes(server.process.pid)
+        server.terminate()  # a supervisor that is killed leaves its workers behind
     [process] = shown["processes"]
     assert process["us_per_step"] > 20
     assert process["resident_bytes"] > supervisor_bytes + 2 * 30_000_000
