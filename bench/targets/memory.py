@@ -43,9 +43,10 @@ class Contestant:
 def measure(options: Options) -> Result:
     """Start each server once a round, weigh it, open sockets, weigh it again."""
     with everysec_redis(options.folder) as redis:
+        places = (options.rounds + 1) * SOCKETS  # sessions outlive their sockets, and each round's
         ours = Contestant(
             "Metagame on Redis",
-            lambda: processes.worker("redis", options.folder, redis.url, METAGAME_MAX_SESSIONS=str(2 * SOCKETS)),
+            lambda: processes.worker("redis", options.folder, redis.url, METAGAME_MAX_SESSIONS=str(places)),
             ours=True,
         )
         theirs = Contestant("OpenEnv 0.10 reference", lambda: reference(options), ours=False)
