@@ -6,18 +6,21 @@ A count is exact; bytes may have up to SLACK more than measured, for a digit her
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from uuid import uuid4
 
 import pytest
 
+from services.submission import LEASE_FRESH_S
 from tests.cost.clients import Http, Socket
 from tests.cost.meters import Commands, Meter, Monitor
 from tests.cost.served import Worker
 
 GET, SCRIPT = "GETEX", "EVALSHA"
 COMMIT_INSIDE = ("GET", "SET")
+COMMIT_AND_LEASE_INSIDE = ("GET", "TIME", "SET")
 HTTP_COMMIT_INSIDE = ("GET", "SET")
 MAKE = (SCRIPT, SCRIPT, SCRIPT)
 """Reserve a place, create the record, hold the place."""
@@ -82,6 +85,13 @@ def test_what_a_socket_asks_is_this_many_commands(attached: Socket, monitor: Mon
 def test_a_script_that_commits_runs_these_commands(attached: Socket, http: Http, monitor: Monitor) -> None:
     assert monitor.of(lambda: attached.step(2)).inside == COMMIT_INSIDE
     assert monitor.of(lambda: http.step(2)).inside == HTTP_COMMIT_INSIDE
+
+
+def test_a_step_after_a_rest_renews_the_lease_in_the_same_script(attached: Socket, monitor: Monitor) -> None:
+    time.sleep(LEASE_FRESH_S + 0.1)
+    rested = monitor.of(lambda: attached.step(2))
+    assert (rested.asked, rested.inside) == ((SCRIPT,), COMMIT_AND_LEASE_INSIDE)
+    assert monitor.of(lambda: attached.step(3)).inside == COMMIT_INSIDE
 
 
 @pytest.mark.parametrize("kind", OPENING)
