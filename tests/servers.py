@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,20 @@ def run_server(*, until: str = "/ready", module: str = "services.app", **env: st
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+@contextmanager
+def serving(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The address that a server of this command says it serves on; it is asked to leave with the block."""
+    server = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        found = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
+        assert found is not None
+        yield found[0]
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
 
 
 def _announced(stdout: IO[str], log: Path) -> str:

@@ -22,7 +22,7 @@ from tests.survival.conftest import (
     worker_behind_proxy,
 )
 from tests.survival.redis_proxy import RedisProxy
-from tests.survival.workers import WAIT_S, Worker, until
+from tests.survival.workers import WAIT_S, Worker
 
 __all__ = ["durable_redis", "faulty", "pool", "pool_workers", "session_id", "stock", "worker_behind_proxy"]
 
@@ -41,8 +41,7 @@ class Balanced:
 
     async def all_up(self) -> None:
         """Wait until every worker that runs is in rotation."""
-        alive = {f"w{number}" for number, worker in enumerate(self.workers, 1) if worker.alive}
-        await until(lambda: self.balancer.up() == alive, f"{alive} in rotation")
+        await self.balancer.all_up(self.workers)
 
     def count(self, column: str) -> int:
         """A counter of the stats page, over all workers."""

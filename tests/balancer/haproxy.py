@@ -16,6 +16,7 @@ import httpx
 
 from tests.redis_servers import free_port
 from tests.servers import ROOT
+from tests.survival.workers import Worker, until
 
 CONFIGURATION = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
 START_S = 20.0
@@ -49,6 +50,11 @@ class StatsPage:
     def up(self) -> set[str]:
         """The workers in rotation."""
         return {name for name, row in self.stats().items() if row["status"].startswith("UP")}
+
+    async def all_up(self, workers: Sequence[Worker]) -> None:
+        """Wait until every worker that runs is in rotation, and no other; they are w1, w2 and so on."""
+        alive = {f"w{number}" for number, worker in enumerate(workers, 1) if worker.alive}
+        await until(lambda: self.up() == alive, f"{alive} in rotation")
 
     def _rows(self) -> list[dict[str, str]]:
         page = httpx.get(f"{self.stats_url}/;csv", trust_env=False).text

@@ -14,7 +14,7 @@ import pytest
 from tests.balancer.haproxy import Balancer, balancer
 from tests.redis_servers import redis_server
 from tests.survival.stock import StockClients, interpreter, stock_clients
-from tests.survival.workers import WAIT_S, Worker, start_all, until, workers
+from tests.survival.workers import WAIT_S, Worker, start_all, workers
 
 AGENTS = Path(__file__).with_name("agents.py")
 
@@ -32,8 +32,7 @@ class Pool:
 
     async def all_up(self) -> None:
         """Wait until every worker that runs is in rotation, and no other."""
-        alive = {f"w{number}" for number, worker in enumerate(self.workers, 1) if worker.alive}
-        await until(lambda: self.balancer.up() == alive, f"{alive} in rotation")
+        await self.balancer.all_up(self.workers)
 
     def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         """A request through the balancer."""

@@ -20,7 +20,7 @@ from metagame.games.echo import MAX_MESSAGE_LENGTH, EchoGame
 from metagame.models import MetaGameAction as Action
 from tests.openenv.conftest import Driver
 from tests.openenv.hub import USER, Hub, hub
-from tests.servers import ROOT
+from tests.servers import ROOT, serving
 
 NO_GRADER_YET = {
     "runtime.trajectory_record",
@@ -49,21 +49,9 @@ def served(staged: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     folder = tmp_path_factory.mktemp("run") / "app"
     shutil.copytree(staged, folder)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("METAGAME_", "PYTHONPATH"))}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "server.app"],
-        cwd=folder,
-        env=environment | {"METAGAME_PORT": "0", "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    try:
-        found = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
-        assert found is not None
-        yield found[0]
-    finally:
-        server.terminate()
-        server.communicate(timeout=30)
+    environment |= {"METAGAME_PORT": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    with serving([sys.executable, "-m", "server.app"], folder, environment) as url:
+        yield url
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import yaml
 from metagame import AsyncMetaGameEnv, MetaGameEnv
 from metagame.errors import TABLE
 from services.settings import Settings
+from tests.servers import serving
 from tests.survival.stock import interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,17 +29,8 @@ SHELL = [code for language, code in BLOCKS if language == "sh" and "make " not i
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
-    server = subprocess.Popen(
-        [sys.executable, "-m", "metagame", "serve", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    try:
-        found = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
-        assert found is not None
-        yield found[0]
-    finally:
-        server.terminate()
-        server.communicate(timeout=30)
+    with serving([sys.executable, "-m", "metagame", "serve", "--port", "0"], ROOT) as url:
+        yield url
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
