@@ -126,7 +126,7 @@ def as_json(plan: Plan, sockets: Sockets, found: Measured) -> dict[str, Any]:
         "errors": {"count": found.errors, "texts": found.texts},
         "load": {
             "processes": len(played.own_cpu_s),
-            "cpu_s": [round(value, 4) for value in played.own_cpu_s],
+            "cpu_s": [round(value, 6) for value in played.own_cpu_s],
             "us_per_step": round(played.own_us_per_step, 2),
             "busy": round(played.own_busy, 3),
         },
@@ -134,7 +134,7 @@ def as_json(plan: Plan, sockets: Sockets, found: Measured) -> dict[str, Any]:
             {
                 "pid": one.pid,
                 "command": _command(one.pid),
-                "cpu_s": round(one.cpu_s, 4),
+                "cpu_s": round(one.cpu_s, 6),
                 "us_per_step": round(one.cpu_s / played.steps * 1e6, 2) if played.steps else None,
                 "resident_bytes": one.resident_bytes,
                 "bytes_per_socket": round(one.per_socket_bytes),
