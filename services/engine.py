@@ -36,6 +36,8 @@ from metagame.wire.tools import (
 )
 
 from .attachment import Attachment
+from .meter import Meter
+from .meter.layout import ENDED, MADE, REFUSED, RESUMED, TAKEN_OVER
 from .records import Held, SessionItem, generation_after, held, item, listed, new_session_id, session_hash
 from .resend import Deadline
 from .store.base import Draft, Origin, SessionStore, Word
@@ -53,15 +55,23 @@ log = structlog.get_logger()
 class Engine:
     """The operations of the pool; every method may raise what metagame.errors lists."""
 
-    def __init__(
-        self, game: Game, store: SessionStore, *, max_sessions: int, timeout_s: float, step_before_reset: bool = False
+    def __init__(  # noqa: PLR0913 - settings, by keyword
+        self,
+        game: Game,
+        store: SessionStore,
+        *,
+        max_sessions: int,
+        timeout_s: float,
+        step_before_reset: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         self.game = game
         self.store = store
+        self.meter = meter or Meter()
         self.attachments: set[Attachment] = set()
         self.active = False
         """Whether a session was used since the upkeep last looked."""
-        self._pool = Pool(game, store, max_sessions, timeout_s)
+        self._pool = Pool(game, store, max_sessions, timeout_s, self.meter)
         self._step_before_reset = step_before_reset
 
     async def reset(self, session_id: str, request: ResetRequest, attachment: Attachment | None = None) -> Observation:
@@ -150,6 +160,8 @@ class Engine:
             if outcome.word is Word.FULL:
                 raise self._pool.full(outcome)
             record = await self._deadline().read(self.store.inspect, name)
+            if outcome.word is Word.MADE:
+                self.meter.count(MADE, draft.origin.word)
             if record is not None:
                 return item(name, record), outcome.word is Word.MADE
         message = "Somebody ends this session as fast as it is made. Send the request again."
@@ -171,27 +183,40 @@ class Engine:
         """End a session, and whether there was one; one that does not exist is no error."""
         ended = await self._deadline().write(self.store.end, session_id)
         if ended:
+            self.meter.count(ENDED, "asked")
             log.info("session ended", session=session_hash(session_id), reason="asked")
         return ended
 
     async def open(self, session_id: str | None, lost: Callable[[MetaGameError], None]) -> Attachment:
         """An open socket's attachment: to the named session, or to an anonymous one made for it."""
+        try:
+            attachment = await self._open(session_id, lost)
+        except Unavailable:
+            self.meter.count(REFUSED, "unavailable")
+            raise
+        self.attachments.add(attachment)
+        return attachment
+
+    async def _open(self, session_id: str | None, lost: Callable[[MetaGameError], None]) -> Attachment:
         if session_id is None:
-            attachment = Attachment(new_session_id(), anonymous=True, lost=lost)
+            attachment = Attachment(new_session_id(), anonymous=True, lost=lost, meter=self.meter)
             draft = Draft(Origin.ANONYMOUS, generation_after(None), pack(EMPTY, None), attachment=attachment.token)
             deadline = self._deadline()
             outcome = await deadline.write(self.store.make, attachment.session_id, draft)
             if outcome.word is Word.FULL:
                 raise self._pool.full(outcome)
+            self.meter.count(MADE, draft.origin.word)
             attachment.leased_at = deadline.began
             attachment.holds(Held(draft.generation, EMPTY, draft.origin))
-        else:
-            attachment = Attachment(session_id, anonymous=False, lost=lost)
-            self.active = True
-            await read(self.store, session_id, attachment, self._deadline(), opening=True)
-            if attachment.held is not None:
-                attachment.seen = attachment.held.snapshot.episode_id
-        self.attachments.add(attachment)
+            return attachment
+        attachment = Attachment(session_id, anonymous=False, lost=lost, meter=self.meter)
+        self.active = True
+        await read(self.store, session_id, attachment, self._deadline(), opening=True)
+        if attachment.held is not None:
+            attachment.seen = attachment.held.snapshot.episode_id
+            self.meter.count(RESUMED)
+            if attachment.took_over:
+                self.meter.count(TAKEN_OVER)
         return attachment
 
     async def leave(self, attachment: Attachment, *, closed: bool = False) -> None:
@@ -207,10 +232,12 @@ class Engine:
         verb = self.store.end if ends else self.store.detach
         deadline = Deadline(min(LEAVE_S, self._pool.timeout_s), repeatable=True)
         try:
-            await deadline.write(verb, attachment.session_id, attachment.token)
+            ended = await deadline.write(verb, attachment.session_id, attachment.token)
         except Unavailable:
             log.warning("socket left without the store", session=session_hash(attachment.session_id))
             return  # the lease or the TTL ends what could not be ended here
+        if ended:
+            self.meter.count(ENDED, "closed" if closed else "left")
         log.info("session ended" if ends else "socket detached", session=session_hash(attachment.session_id))
 
     def _step(

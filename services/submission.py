@@ -26,6 +26,8 @@ from metagame.games import Game, Observation
 from metagame.wire.requests import ResetRequest, StepRequest
 
 from .attachment import Attachment
+from .meter import Meter
+from .meter.layout import COMMITS, MADE, REFUSED, STEP_COMMITTED
 from .records import Held, counter, distinct_bytes, generation_after, held
 from .resend import Deadline
 from .store.base import (
@@ -57,9 +59,11 @@ class Pool:
     store: SessionStore
     max_sessions: int
     timeout_s: float
+    meter: Meter
 
     def full(self, outcome: Outcome) -> CapacityReached:
         """The error for a session that finds no place."""
+        self.meter.count(REFUSED, "capacity")
         log.info("session refused", reason="capacity", active=outcome.active)
         counts = f"{outcome.active}/{self.max_sessions}"
         message = f"Server at capacity: {counts} sessions active. Cannot accept new connections."
@@ -83,11 +87,13 @@ async def read(
         if attachment.attached:
             raise taken_over()
         held(record)  # what this release cannot read it takes from nobody
+        others = bool(record.attachment)
         token = attachment.token
         record = await deadline.read(store.attach, session_id, token, unless_owned=not opening)
         if record is not None and record.attachment != token:
             raise taken_over()
         attachment.leased_at = deadline.began
+        attachment.took_over = others
     if record is None:
         attachment.let_go()
     else:
@@ -176,13 +182,15 @@ class Submission:
 
     def settle(self) -> Observation | None:
         """The answer, if what was begun is committed; else `run` goes on with it."""
-        committed = type(self._said) is Outcome and self._said.word is Word.COMMITTED
-        return self._kept_answer() if committed else None
+        if type(self._said) is not Outcome or self._said.word is not Word.COMMITTED:
+            return None
+        self._pool.meter.cells[STEP_COMMITTED] += 1
+        return self._kept_answer()
 
     async def run(self) -> Observation:
         """The answer, committed now or when the request first came."""
         if self._said is not None:
-            answer = self._settled(await self._heard(self._said))
+            answer = self._settled(await self._counted(self._heard(self._said)))
             if answer is not None:
                 return answer
         elif self._attachment is not None and self._attachment.superseded:
@@ -223,7 +231,23 @@ class Submission:
                 raise
             self._base = None  # the refusal may be the cache's fault: ask the store before saying so
             return None
-        return self._settled(await self._write())
+        return self._settled(await self._counted(self._write()))
+
+    async def _counted(self, asked: Awaitable[Outcome]) -> Outcome:
+        """The outcome of a commit, which is counted, and so is that there is none."""
+        try:
+            outcome = await asked
+        except MetaGameError:
+            self._count("unknown" if self._deadline.unknown else "refused")
+            raise
+        if outcome.word is Word.MADE:
+            self._pool.meter.count(MADE, self._origin().word)
+        if outcome.word is not Word.FULL:  # a session refused, and no commit
+            self._count("committed" if outcome.word is Word.MADE else outcome.word.value)
+        return outcome
+
+    def _count(self, outcome: str) -> None:
+        self._pool.meter.count(COMMITS, self._command.kind, outcome)
 
     async def _learn(self) -> Observation | None:
         """Take the session's newest snapshot as base; the recorded answer if it has the request already."""

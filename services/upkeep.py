@@ -15,6 +15,7 @@ import structlog
 
 from .attachment import Attachment
 from .engine import Engine
+from .meter.layout import REDIS_AWAY, REDIS_FULL
 from .records import Held
 from .store.base import StoreFull, StoreUnavailable, UnreadableRecord, Word
 from .submission import taken_over
@@ -103,6 +104,10 @@ class Upkeep:
     async def _watch(self) -> None:
         """Log what becomes of the store; whoever asks meanwhile is told by its error."""
         found, reason = await self._look()
+        meter = self._engine.meter
+        meter.set(REDIS_AWAY, int(found == AWAY))
+        meter.set(REDIS_FULL, int(found == FULL))
+        meter.look_at_process()
         if found == self._found:
             return
         self._found = found
