@@ -27,11 +27,14 @@ class McpSocketSurface(WebSocketSurface):
             self._engine.meter.count(REFUSED, "draining")
             await socket.refuse(None, DRAINING)
             return
+        if wrong is not None:
+            with self._engine.meter.timed(SURFACE, "connect") as timed:
+                timed.failed(wrong)
+            await socket.refuse(wrong, NORMAL)
+            return
         attachment = None
         try:
             with self._engine.meter.timed(SURFACE, "connect"):
-                if wrong is not None:
-                    raise wrong
                 if session_id is None:
                     attachment = await self._engine.open(None, socket.lost)
         except MetaGameError as error:

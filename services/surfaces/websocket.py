@@ -79,10 +79,13 @@ class WebSocketSurface:
             self._engine.meter.count(REFUSED, "draining")
             await socket.refuse(None, DRAINING)
             return
+        if wrong is not None:
+            with self._engine.meter.timed(SURFACE, "connect") as timed:
+                timed.failed(wrong)
+            await socket.refuse(wrong, NORMAL)
+            return
         try:
             with self._engine.meter.timed(SURFACE, "connect"):
-                if wrong is not None:
-                    raise wrong
                 # Attached before the handshake is answered: who sees the socket open has the session.
                 attachment = await self._engine.open(session_id, socket.lost)
         except MetaGameError as error:
