@@ -28,7 +28,7 @@ from .engine import Engine
 from .lifecycle import Lifecycle
 from .meter import Meter
 from .meter.meter import open_meter
-from .settings import PREFIX, Settings, SettingsError, load_settings, unknown_variables
+from .settings import PREFIX, Settings, SettingsError, hide_password, load_settings, unknown_variables
 from .store.base import SessionStore
 from .surfaces import problems
 from .surfaces.http import HttpSurface
@@ -65,6 +65,7 @@ def create_app(
         timeout_s=settings.redis_timeout_s,
         step_before_reset=settings.step_before_reset == "allow",
         meter=meter,
+        log_steps=settings.log_steps,
     )
     lifecycle = Lifecycle(drain_timeout_s=settings.drain_timeout_s, meter=meter)
     upkeep = Upkeep(engine, session_ttl_s=settings.session_ttl_s)
@@ -73,9 +74,12 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         lifecycle.take_sigterm()
         upkeep.start()
+        where = "memory" if settings.redis_url is None else hide_password(settings.redis_url)
+        log.info("worker started", version=__version__, game=game.name, store=where)
         yield
         await upkeep.stop()
         await store.close()
+        log.info("worker stopped")
 
     app = FastAPIOffline(
         title="Metagame",
@@ -166,10 +170,11 @@ def __getattr__(name: str) -> Any:
             # uvicorn's --workers: the setting WORKERS knows nothing of them.
             message = f"several workers need {PREFIX}REDIS_URL: without it each would have sessions of its own"
             raise SettingsError(message)  # noqa: TRY301 - one way out for every wrong setting
-        logs.configure(settings.log_format)
+        meter = open_meter()
+        logs.configure(settings.log_format, meter.worker_id)
         for variable, meant in unknown_variables().items():
             log.warning("a variable that is no setting is ignored", variable=variable, did_you_mean=meant)
-        app = create_app(settings, meter=open_meter())
+        app = create_app(settings, meter=meter)
     except SettingsError as wrong:
         sys.exit(_refuse(wrong))
     if settings.redis_url is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -36,9 +36,9 @@ from metagame.wire.tools import (
 )
 
 from .attachment import Attachment
+from .events import Events
 from .meter import Meter
-from .meter.layout import ENDED, MADE, REFUSED, RESUMED, TAKEN_OVER
-from .records import Held, SessionItem, generation_after, held, item, listed, new_session_id, session_hash
+from .records import Held, SessionItem, generation_after, held, item, listed, new_session_id
 from .resend import Deadline
 from .store.base import Draft, Origin, SessionStore, Word
 from .submission import Pool, Submission, read
@@ -64,14 +64,16 @@ class Engine:
         timeout_s: float,
         step_before_reset: bool = False,
         meter: Meter | None = None,
+        log_steps: bool = False,
     ) -> None:
         self.game = game
         self.store = store
         self.meter = meter or Meter()
+        self.events = Events(self.meter, log_steps=log_steps)
         self.attachments: set[Attachment] = set()
         self.active = False
         """Whether a session was used since the upkeep last looked."""
-        self._pool = Pool(game, store, max_sessions, timeout_s, self.meter)
+        self._pool = Pool(game, store, max_sessions, timeout_s, self.events)
         self._step_before_reset = step_before_reset
 
     async def reset(self, session_id: str, request: ResetRequest, attachment: Attachment | None = None) -> Observation:
@@ -158,10 +160,10 @@ class Engine:
         for _ in range(TRIES):
             outcome = await self._deadline().write(self.store.make, name, draft)
             if outcome.word is Word.FULL:
-                raise self._pool.full(outcome)
-            record = await self._deadline().read(self.store.inspect, name)
+                raise self._pool.full(outcome, name)
             if outcome.word is Word.MADE:
-                self.meter.count(MADE, draft.origin.word)
+                self.events.made(name, draft.origin)
+            record = await self._deadline().read(self.store.inspect, name)
             if record is not None:
                 return item(name, record), outcome.word is Word.MADE
         message = "Somebody ends this session as fast as it is made. Send the request again."
@@ -183,8 +185,7 @@ class Engine:
         """End a session, and whether there was one; one that does not exist is no error."""
         ended = await self._deadline().write(self.store.end, session_id)
         if ended:
-            self.meter.count(ENDED, "asked")
-            log.info("session ended", session=session_hash(session_id), reason="asked")
+            self.events.ended(session_id, "asked")
         return ended
 
     async def open(self, session_id: str | None, lost: Callable[[MetaGameError], None]) -> Attachment:
@@ -192,7 +193,7 @@ class Engine:
         try:
             attachment = await self._open(session_id, lost)
         except Unavailable:
-            self.meter.count(REFUSED, "unavailable")
+            self.events.refused("unavailable", session_id)
             raise
         self.attachments.add(attachment)
         return attachment
@@ -204,19 +205,18 @@ class Engine:
             deadline = self._deadline()
             outcome = await deadline.write(self.store.make, attachment.session_id, draft)
             if outcome.word is Word.FULL:
-                raise self._pool.full(outcome)
-            self.meter.count(MADE, draft.origin.word)
+                raise self._pool.full(outcome, None)
+            self.events.made(attachment.session_id, draft.origin)
             attachment.leased_at = deadline.began
             attachment.holds(Held(draft.generation, EMPTY, draft.origin))
             return attachment
         attachment = Attachment(session_id, anonymous=False, lost=lost, meter=self.meter)
         self.active = True
         await read(self.store, session_id, attachment, self._deadline(), opening=True)
-        if attachment.held is not None:
-            attachment.seen = attachment.held.snapshot.episode_id
-            self.meter.count(RESUMED)
-            if attachment.took_over:
-                self.meter.count(TAKEN_OVER)
+        snapshot = None if attachment.held is None else attachment.held.snapshot
+        if snapshot is not None:
+            attachment.seen = snapshot.episode_id
+        self.events.attached(session_id, snapshot, took_over=attachment.took_over)
         return attachment
 
     async def leave(self, attachment: Attachment, *, closed: bool = False) -> None:
@@ -231,14 +231,17 @@ class Engine:
         attachment.tried = False
         verb = self.store.end if ends else self.store.detach
         deadline = Deadline(min(LEAVE_S, self._pool.timeout_s), repeatable=True)
+        session_id, episode_id = attachment.session_id, attachment.seen
         try:
-            ended = await deadline.write(verb, attachment.session_id, attachment.token)
+            ended = await deadline.write(verb, session_id, attachment.token)
         except Unavailable:
-            log.warning("socket left without the store", session=session_hash(attachment.session_id))
+            self.events.left_alone(session_id, episode_id=episode_id)
             return  # the lease or the TTL ends what could not be ended here
+        reason: Literal["closed", "left"] = "closed" if closed else "left"
         if ended:
-            self.meter.count(ENDED, "closed" if closed else "left")
-        log.info("session ended" if ends else "socket detached", session=session_hash(attachment.session_id))
+            self.events.ended(session_id, reason, episode_id=episode_id)
+        else:
+            self.events.detached(session_id, "taken over" if attachment.superseded else reason, episode_id=episode_id)
 
     def _step(
         self, session_id: str, request: StepRequest, attachment: Attachment | None, begin: Reset | None = None

@@ -26,8 +26,8 @@ from metagame.games import Game, Observation
 from metagame.wire.requests import ResetRequest, StepRequest
 
 from .attachment import Attachment
-from .meter import Meter
-from .meter.layout import COMMITS, MADE, REFUSED, STEP_COMMITTED
+from .events import Events
+from .meter.layout import COMMITS, STEP_COMMITTED
 from .records import Held, counter, distinct_bytes, generation_after, held
 from .resend import Deadline
 from .store.base import (
@@ -59,12 +59,11 @@ class Pool:
     store: SessionStore
     max_sessions: int
     timeout_s: float
-    meter: Meter
+    events: Events
 
-    def full(self, outcome: Outcome) -> CapacityReached:
+    def full(self, outcome: Outcome, session_id: str | None) -> CapacityReached:
         """The error for a session that finds no place."""
-        self.meter.count(REFUSED, "capacity")
-        log.info("session refused", reason="capacity", active=outcome.active)
+        self.events.refused("capacity", session_id, active=outcome.active)
         counts = f"{outcome.active}/{self.max_sessions}"
         message = f"Server at capacity: {counts} sessions active. Cannot accept new connections."
         return CapacityReached(message, active_sessions=outcome.active, max_sessions=self.max_sessions)
@@ -184,7 +183,7 @@ class Submission:
         """The answer, if what was begun is committed; else `run` goes on with it."""
         if type(self._said) is not Outcome or self._said.word is not Word.COMMITTED:
             return None
-        self._pool.meter.cells[STEP_COMMITTED] += 1
+        self._pool.events.meter.cells[STEP_COMMITTED] += 1
         return self._kept_answer()
 
     async def run(self) -> Observation:
@@ -241,13 +240,14 @@ class Submission:
             self._count("unknown" if self._deadline.unknown else "refused")
             raise
         if outcome.word is Word.MADE:
-            self._pool.meter.count(MADE, self._origin().word)
+            episode_id, request_id = self._after.episode_id, self.request_id
+            self._pool.events.made(self._session_id, self._origin(), episode_id=episode_id, request_id=request_id)
         if outcome.word is not Word.FULL:  # a session refused, and no commit
             self._count("committed" if outcome.word is Word.MADE else outcome.word.value)
         return outcome
 
     def _count(self, outcome: str) -> None:
-        self._pool.meter.count(COMMITS, self._command.kind, outcome)
+        self._pool.events.meter.count(COMMITS, self._command.kind, outcome)
 
     async def _learn(self) -> Observation | None:
         """Take the session's newest snapshot as base; the recorded answer if it has the request already."""
@@ -291,12 +291,14 @@ class Submission:
         if outcome.word is Word.COMMITTED or outcome.word is Word.MADE:
             return self._kept_answer()
         if outcome.word is Word.FULL:
-            raise self._pool.full(outcome)
+            raise self._pool.full(outcome, self._session_id)
         return self._lost_race(outcome)
 
     def _lost_race(self, outcome: Outcome) -> Observation | None:
         """Learn from an outcome that committed nothing; the recorded answer if there is one."""
         if outcome.word is Word.SUPERSEDED:
+            if self._attachment is not None:
+                self._attachment.superseded = True
             raise taken_over()
         if outcome.word is Word.GONE:
             self._base, self._fresh = None, True
@@ -329,6 +331,8 @@ class Submission:
 
     def _kept_answer(self) -> Observation:
         """The answer, when the socket has taken note of where the session stands by now."""
+        if self._pool.events.log_steps:
+            self._tell_log()
         attachment = self._attachment
         if attachment is not None:
             attachment.holds(Held(self._generation, self._after, self._origin()))
@@ -336,6 +340,10 @@ class Submission:
             if self._renews:
                 attachment.leased_at = self._deadline.began
         return self._answer
+
+    def _tell_log(self) -> None:
+        began, request_id = self._deadline.began, self.request_id
+        self._pool.events.committed(self._command.kind, self._session_id, self._after, began, request_id)
 
     def _origin(self) -> Origin:
         if self._base is not None:

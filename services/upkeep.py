@@ -99,6 +99,7 @@ class Upkeep:
         elif word is Word.SUPERSEDED and attachment in self._engine.attachments:
             attachment.superseded = True
             self._engine.attachments.discard(attachment)
+            self._engine.events.lost(attachment.session_id, attachment.seen)
             attachment.lost(taken_over())
 
     async def _watch(self) -> None:

@@ -17,6 +17,7 @@ SERVICES = (
     "meter",
     "store",
     "records",
+    "events",
     "attachment",
     "resend",
     "submission",

@@ -10,7 +10,6 @@ from metagame.errors import InvalidSessionId, MetaGameError, outward
 from metagame.wire.jsonrpc import decode_call, encode_reply, error_reply, result_reply
 
 from ..attachment import Attachment
-from ..meter.layout import REFUSED
 from .channel import Channel, Frame
 from .rpc import SURFACE, Caller, carry_out, operation_of
 from .websocket import DRAINING, NORMAL, Socket, WebSocketSurface
@@ -24,7 +23,7 @@ class McpSocketSurface(WebSocketSurface):
             return
         socket = McpSocket(self._engine, channel, self._max_frame_bytes)
         if wrong is None and self._lifecycle.draining:
-            self._engine.meter.count(REFUSED, "draining")
+            self._engine.events.refused("draining", session_id)
             await socket.refuse(None, DRAINING)
             return
         if wrong is not None:

@@ -33,7 +33,7 @@ from ..attachment import Attachment
 from ..engine import Engine
 from ..lifecycle import Lifecycle
 from ..meter import Timed
-from ..meter.layout import REFUSED, STEP_ON_SOCKET
+from ..meter.layout import STEP_ON_SOCKET
 from ..submission import Submission
 from .channel import Channel, Frame, Message, Receive, Send, channel_of
 from .naming import named_session
@@ -76,7 +76,7 @@ class WebSocketSurface:
             return  # a worker that slept takes no session for a client that has left
         socket = Socket(self._engine, channel, self._max_frame_bytes)
         if self._lifecycle.draining:
-            self._engine.meter.count(REFUSED, "draining")
+            self._engine.events.refused("draining", session_id)
             await socket.refuse(None, DRAINING)
             return
         if wrong is not None:
