@@ -31,9 +31,9 @@ class MetricsSurface:
     def install(self, app: FastAPI) -> None:
         """Add the route."""
         router = APIRouter(tags=["operations"])
-        router.get("/metrics", summary="What the workers here counted, for Prometheus", response_class=PlainTextResponse)(
-            self.metrics
-        )
+        router.get(
+            "/metrics", summary="What the workers here counted, for Prometheus", response_class=PlainTextResponse
+        )(self.metrics)
         app.include_router(router)
 
     async def metrics(self, request: Request) -> Response:

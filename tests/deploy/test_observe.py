@@ -88,7 +88,7 @@ def test_each_panel_has_a_title_a_place_and_the_provisioned_source() -> None:
     [uid] = [one["uid"] for one in source["datasources"]]
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
-    taken = set()
+    taken = set[tuple[int, int]]()
     for panel in panels:
         assert panel["datasource"] == {"type": "prometheus", "uid": uid}
         at = panel["gridPos"]

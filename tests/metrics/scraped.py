@@ -24,9 +24,11 @@ class Scrape:
     def has(self, name: str) -> bool:
         return any(one.name == name for one in self.samples)
 
-    def counted(self, name: str) -> dict[tuple[str, ...], float]:
-        """The series that are not 0, by the values of their labels."""
-        return {tuple(one.labels.values()): one.value for one in self.samples if one.name == name and one.value}
+    def counted(self, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+        """The series that are not 0, by the values of these labels, which are all they have."""
+        series = [one for one in self.samples if one.name == name]
+        assert all(one.labels.keys() == set(labels) for one in series)
+        return {tuple(one.labels[label] for label in labels): one.value for one in series if one.value}
 
 
 def read(text: str) -> Scrape:

@@ -15,7 +15,8 @@ from services.store.base import StoreFull
 from services.store.memory import MemoryStore
 from services.upkeep import Upkeep
 from tests.engine.asking import Socket, reset, step
-from tests.engine.scripted import LOST_AFTER, REFUSED as NOT_DONE, ScriptedStore
+from tests.engine.scripted import LOST_AFTER, ScriptedStore
+from tests.engine.scripted import REFUSED as NOT_DONE
 
 pytestmark = pytest.mark.anyio
 
