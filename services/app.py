@@ -26,13 +26,16 @@ from metagame.games.echo import EchoGame
 from . import logs
 from .engine import Engine
 from .lifecycle import Lifecycle
-from .settings import PREFIX, Settings, SettingsError, load_settings, unknown_variables
+from .meter import Meter
+from .meter.meter import open_meter
+from .settings import PREFIX, Settings, SettingsError, hide_password, load_settings, unknown_variables
 from .store.base import SessionStore
 from .surfaces import problems
 from .surfaces.http import HttpSurface
 from .surfaces.mcp import PATHS as MCP_PATHS
 from .surfaces.mcp import McpSurface
 from .surfaces.mcp_socket import McpSocketSurface
+from .surfaces.metrics import MetricsSurface
 from .surfaces.ops import OpsSurface
 from .surfaces.origins import OnlyOrigins, Origins
 from .surfaces.root_path import RootPath
@@ -49,27 +52,35 @@ YOUNG_OBJECTS = 100_000
 log = structlog.get_logger()
 
 
-def create_app(settings: Settings, game: Game | None = None, store: SessionStore | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, game: Game | None = None, store: SessionStore | None = None, meter: Meter | None = None
+) -> FastAPI:
     """The server of one game; the store is opened from the settings unless one is given."""
     game = game or EchoGame(settings.max_message_length)
-    store = store or open_store(settings)
+    meter = meter or Meter()
+    store = store or open_store(settings, meter)
     engine = Engine(
         game,
         store,
         max_sessions=settings.max_sessions,
         timeout_s=settings.redis_timeout_s,
         step_before_reset=settings.step_before_reset == "allow",
+        meter=meter,
+        log_steps=settings.log_steps,
     )
-    lifecycle = Lifecycle(drain_timeout_s=settings.drain_timeout_s)
+    lifecycle = Lifecycle(drain_timeout_s=settings.drain_timeout_s, meter=meter)
     upkeep = Upkeep(engine, session_ttl_s=settings.session_ttl_s)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         lifecycle.take_sigterm()
         upkeep.start()
+        where = "memory" if settings.redis_url is None else hide_password(settings.redis_url)
+        log.info("worker started", version=__version__, game=game.name, store=where)
         yield
         await upkeep.stop()
         await store.close()
+        log.info("worker stopped")
 
     app = FastAPIOffline(
         title="Metagame",
@@ -80,6 +91,7 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     )
     problems.install(app)
     OpsSurface(engine, lifecycle).install(app)
+    MetricsSurface(engine, max_sessions=settings.max_sessions, redis=settings.redis_url is not None).install(app)
     http = HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes)
     controlled = settings.mode == "simulation"
     if controlled:
@@ -99,13 +111,13 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     return app
 
 
-def open_store(settings: Settings) -> SessionStore:
-    """The store that the settings name; nothing is connected yet."""
+def open_store(settings: Settings, meter: Meter | None = None) -> SessionStore:
+    """The store that the settings name, counting on the meter; nothing is connected yet."""
     max_sessions, ttl_ms = settings.max_sessions, settings.session_ttl_ms
     if settings.redis_url is None:
         from .store.memory import MemoryStore  # noqa: PLC0415 - a server without Redis loads no Redis client
 
-        return MemoryStore(max_sessions=max_sessions, ttl_ms=ttl_ms)
+        return MemoryStore(max_sessions=max_sessions, ttl_ms=ttl_ms, meter=meter)
     from .store.connect import open_client, wait_for  # noqa: PLC0415 - as above
     from .store.redis import RedisStore  # noqa: PLC0415 - as above
 
@@ -116,7 +128,12 @@ def open_store(settings: Settings) -> SessionStore:
         raise SettingsError(message) from None
     replicas = wait_for(settings.redis_wait_replicas, timeout_s=settings.redis_timeout_s)
     return RedisStore(
-        client, max_sessions=max_sessions, ttl_ms=ttl_ms, replicas=replicas, timeout_s=settings.redis_timeout_s
+        client,
+        max_sessions=max_sessions,
+        ttl_ms=ttl_ms,
+        replicas=replicas,
+        timeout_s=settings.redis_timeout_s,
+        meter=meter,
     )
 
 
@@ -157,10 +174,11 @@ def __getattr__(name: str) -> Any:
             # uvicorn's --workers: the setting WORKERS knows nothing of them.
             message = f"several workers need {PREFIX}REDIS_URL: without it each would have sessions of its own"
             raise SettingsError(message)  # noqa: TRY301 - one way out for every wrong setting
-        logs.configure(settings.log_format)
+        meter = open_meter()
+        logs.configure(settings.log_format, meter.worker_id)
         for variable, meant in unknown_variables().items():
             log.warning("a variable that is no setting is ignored", variable=variable, did_you_mean=meant)
-        app = create_app(settings)
+        app = create_app(settings, meter=meter)
     except SettingsError as wrong:
         sys.exit(_refuse(wrong))
     if settings.redis_url is None:

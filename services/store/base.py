@@ -30,6 +30,11 @@ class Origin(Enum):
     MADE = "m"
     """`POST /sessions`: only an explicit end or its TTL ends it."""
 
+    @property
+    def word(self) -> str:
+        """As counts and log name it."""
+        return self.name.lower()
+
 
 class Word(Enum):
     """What a store answers."""
@@ -196,6 +201,9 @@ class SessionStore(Protocol):
 
         Raises InvalidCursor.
         """
+
+    async def count(self) -> int:
+        """How many sessions the pool has; one that ended unnoticed may still be among them."""
 
     async def sweep(self) -> int:
         """Examine doubtful places; the number of places freed."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
 
+from ..meter import Meter
 from . import layout, scripts
 from .base import (
     LEASE_MS,
@@ -64,13 +65,15 @@ class RedisStore:
         replicas: Replicas | None = None,
         timeout_s: float = TIMEOUT_S,
         prefix: str = "metagame",
+        meter: Meter | None = None,
     ) -> None:
+        meter = meter or Meter()
         self._prefix = prefix
         self._ttl_ms = str(ttl_ms)
         self._lease_ms = str(lease_ms)
         self._lanes = lanes_of(client)
         self._contact = Contact(lease_ms=lease_ms, clock=time.monotonic)
-        self._batcher = Batcher(self._lanes, self._contact, timeout_s=timeout_s, replicas=replicas)
+        self._batcher = Batcher(self._lanes, self._contact, timeout_s=timeout_s, replicas=replicas, meter=meter)
         self._places = Places(
             self._batcher,
             self._contact,
@@ -78,6 +81,7 @@ class RedisStore:
             ttl_ms=ttl_ms,
             reserved_ms=reserved_ms,
             prefix=prefix,
+            meter=meter,
         )
 
     async def load(self, session_id: str) -> Record | None:
@@ -180,6 +184,10 @@ class RedisStore:
             if reply[0] != b"gone"
         ]
         return Page(sessions, _write_cursor(*entries[-1]) if entries and len(entries) == limit else None)
+
+    async def count(self) -> int:
+        """How many places are taken."""
+        return await self._places.count()
 
     async def sweep(self) -> int:
         """Examine doubtful places; the number of places freed."""

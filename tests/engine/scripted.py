@@ -107,6 +107,9 @@ class ScriptedStore:
     async def page(self, cursor: str | None, limit: int) -> Page:
         return await self._play("page", self.inner.page, cursor, limit)
 
+    async def count(self) -> int:
+        return await self._play("count", self.inner.count)
+
     async def sweep(self) -> int:
         return await self._play("sweep", self.inner.sweep)
 
