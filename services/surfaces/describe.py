@@ -113,7 +113,7 @@ def make() -> Schema:
 
 def page() -> Schema:
     """Route arguments of listing sessions."""
-    return _route("List sessions", {200: _PAGE}, (422, 503))
+    return _route("List sessions, for operators", {200: _PAGE}, (403, 422, 503))
 
 
 def inspect() -> Schema:
