@@ -29,6 +29,7 @@ from .lifecycle import Lifecycle
 from .settings import PREFIX, Settings, SettingsError, load_settings, unknown_variables
 from .store.base import SessionStore
 from .surfaces import problems
+from .surfaces.api_keys import ApiKeys
 from .surfaces.http import HttpSurface
 from .surfaces.mcp import PATHS as MCP_PATHS
 from .surfaces.mcp import McpSurface
@@ -90,6 +91,8 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     agents = McpSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
     app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
+    if settings.keys:
+        app.add_middleware(ApiKeys, keys=settings.keys)
     if settings.root_path is not None:
         app.add_middleware(RootPath, root_path=settings.root_path)
     return app

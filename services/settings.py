@@ -12,14 +12,15 @@ from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from metagame.games.echo import MAX_MESSAGE_LENGTH
+from metagame.wire.keys import FORM, is_key
 
 PREFIX = "METAGAME_"
 TESTS = "METAGAME_TEST_"
-LATER = ("API_KEYS", "ALLOWED_ORIGINS")
+LATER = ("ALLOWED_ORIGINS",)
 """Settings of later releases that somebody may rely on: set, they stop the start."""
 OWN_SEGMENTS = frozenset(
     {
@@ -42,7 +43,7 @@ def _names(name: str, *bare: str) -> AliasChoices:
 class Settings(BaseSettings):
     """A server's settings; build it with `load_settings`, which explains what is wrong."""
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     redis_url: Annotated[
         str | None,
@@ -147,6 +148,14 @@ class Settings(BaseSettings):
             description="Proxies whose X-Forwarded-Proto and -For are believed: addresses and networks, or *",
         ),
     ] = "127.0.0.1"
+    api_keys: Annotated[
+        SecretStr | None,
+        Field(
+            validation_alias=_names("API_KEYS"),
+            description="Keys, separated by commas, of which every request and socket then has to carry one."
+            " Unset: open to whoever reaches the server",
+        ),
+    ] = None
     drain_timeout_s: Annotated[
         float,
         Field(
@@ -208,6 +217,24 @@ class Settings(BaseSettings):
                 raise ValueError(message) from None
         return listed
 
+    @field_validator("api_keys")
+    @classmethod
+    def _keys(cls, listed: SecretStr | None) -> SecretStr | None:
+        """What is wrong is said by its place in the list: a key is shown nowhere."""
+        if listed is None:
+            return None
+        keys = _split(listed)
+        for number, key in enumerate(keys, 1):
+            if not is_key(key):
+                message = f"number {number} of {len(keys)} is no key: each is {FORM}, and commas stand between them"
+                raise ValueError(message)
+        return SecretStr(",".join(keys))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The API keys, each by itself; none on an open server."""
+        return () if self.api_keys is None else _split(self.api_keys)
+
     @property
     def session_ttl_ms(self) -> int:
         """`session_ttl_s` in milliseconds."""
@@ -257,13 +284,17 @@ def hide_password(url: str) -> str:
     return re.sub(r"//.*@", "//***@", without_sentinels, flags=re.DOTALL)
 
 
+def _split(listed: SecretStr) -> tuple[str, ...]:
+    return tuple(one.strip() for one in listed.get_secret_value().split(","))
+
+
 def _explain(error: Any, given: dict[str, Any]) -> str:
     alias = str(error["loc"][0])
     name = next(
         (field for field, info in Settings.model_fields.items() if field == alias or alias in _choices(info)), alias
     )
     where = f"--{name.replace('_', '-')}" if name in given else _variable(name)
-    shown = hide_password(str(error["input"]))
+    shown = "***" if name == "api_keys" else hide_password(str(error["input"]))
     return f"{where} is {shown!r}, which is not allowed: {error['msg'].removeprefix('Value error, ')}"
 
 
