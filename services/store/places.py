@@ -98,6 +98,10 @@ class Places:
         """Renew the TTL of the set."""
         await self._send(scripts.Command(self._key, ("PEXPIRE", self._key, self._ttl_ms)))
 
+    async def count(self) -> int:
+        """How many are taken."""
+        return int(await self._send(scripts.Command(self._key, ("ZCARD", self._key))))
+
     async def page(self, score: str, member: str, limit: int) -> list[tuple[str, str]]:
         """Up to `limit` (session id, score) after the one given, from the start where `score` is empty."""
         reply = await self._send(scripts.page(places=self._key, score=score, member=member, limit=str(limit)))
