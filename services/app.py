@@ -9,8 +9,10 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import secrets
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,11 +37,13 @@ from .surfaces.mcp import PATHS as MCP_PATHS
 from .surfaces.mcp import McpSurface
 from .surfaces.mcp_socket import McpSocketSurface
 from .surfaces.ops import OpsSurface
+from .surfaces.pool import PoolSurface
 from .surfaces.root_path import RootPath
 from .surfaces.shortcut import Shortcut
 from .surfaces.tasks import TasksSurface
 from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
+from .vitals import Counts, Pulse
 
 SETTINGS_EXIT = 2
 WEBSOCKET_PATHS = ("/ws", "/sessions/{session_id}/ws")
@@ -61,7 +65,9 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
         step_before_reset=settings.step_before_reset == "allow",
     )
     lifecycle = Lifecycle(drain_timeout_s=settings.drain_timeout_s)
-    upkeep = Upkeep(engine, session_ttl_s=settings.session_ttl_s)
+    pulse = Pulse(secrets.token_hex(4), counter_of(engine), draining=lambda: lifecycle.draining)
+    upkeep = Upkeep(engine, session_ttl_s=settings.session_ttl_s, pulse=pulse)
+    lifecycle.when_draining(upkeep.announce_now)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -80,6 +86,8 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     )
     problems.install(app)
     OpsSurface(engine, lifecycle).install(app)
+    store_name = "memory" if settings.redis_url is None else "redis"
+    PoolSurface(engine, pulse, max_sessions=settings.max_sessions, store_name=store_name).install(app)
     http = HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes)
     controlled = settings.mode == "simulation"
     if controlled:
@@ -96,6 +104,16 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     if settings.root_path is not None:
         app.add_middleware(RootPath, root_path=settings.root_path)
     return app
+
+
+def counter_of(engine: Engine) -> Callable[[], Counts]:
+    """What the pool is told of this worker's counts."""
+
+    def count() -> Counts:
+        attached = [one for one in engine.attachments if one.attached]
+        return Counts(0, 0, len(attached), sum(one.anonymous for one in attached), time.process_time(), 0)
+
+    return count
 
 
 def open_store(settings: Settings) -> SessionStore:

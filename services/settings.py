@@ -25,7 +25,7 @@ LATER = ("ALLOWED_ORIGINS",)
 OWN_SEGMENTS = frozenset(
     {
         *("reset", "step", "state", "ws", "sessions"),
-        *("health", "ready", "metrics", "metadata", "schema", "docs", "openapi.json", "static-offline-docs"),
+        *("health", "ready", "metrics", "pool", "metadata", "schema", "docs", "openapi.json", "static-offline-docs"),
         *("mcp", "web", "list_environments", "meta_game_env"),
     }
 )

@@ -21,6 +21,7 @@ SERVICES = (
     "submission",
     "engine",
     "lifecycle",
+    "vitals",
     "surfaces",
     "upkeep",
     "logs",
