@@ -19,6 +19,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from .meter import Meter
+from .meter.layout import DRAINING
+
 SERVER_SHARE = 0.25
 """The part of the drain's time left to the server itself, for HTTP requests still in flight."""
 EXIT_S = 0.1
@@ -39,8 +42,9 @@ class Drainable(Protocol):
 class Lifecycle:
     """The sockets of a worker and whether it is draining."""
 
-    def __init__(self, *, drain_timeout_s: float) -> None:
+    def __init__(self, *, drain_timeout_s: float, meter: Meter | None = None) -> None:
         self.draining = False
+        self._meter = meter or Meter()
         self.sockets: set[Drainable] = set()
         self._empty = asyncio.Event()
         self._drain_timeout_s = drain_timeout_s
@@ -76,6 +80,7 @@ class Lifecycle:
                 previous(number, frame)
             else:
                 self.draining = True
+                self._meter.set(DRAINING, 1)
                 loop.call_soon_threadsafe(self._begin, previous)
 
         signal.signal(signal.SIGTERM, on_sigterm)

@@ -166,9 +166,20 @@ class Settings(BaseSettings):
         ),
     ] = 10.0
     log_format: Annotated[
-        Literal["console", "json"],
-        Field(validation_alias=_names("LOG_FORMAT"), description="console: log lines for people; json: for machines"),
-    ] = "console"
+        Literal["console", "json"] | None,
+        Field(
+            validation_alias=_names("LOG_FORMAT"),
+            description="console: log lines for people; json: for machines. Unset: console on a terminal, else json",
+        ),
+    ] = None
+    log_steps: Annotated[
+        bool,
+        Field(
+            validation_alias=_names("LOG_STEPS"),
+            description="A log line for each reset and step too: session, episode, step, how long it took;"
+            " never what was said",
+        ),
+    ] = False
 
     @field_validator("mode", mode="before")
     @classmethod

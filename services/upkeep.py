@@ -16,6 +16,7 @@ import structlog
 
 from .attachment import Attachment
 from .engine import Engine
+from .meter.layout import REDIS_AWAY, REDIS_FULL
 from .records import Held
 from .store.base import StoreFull, StoreUnavailable, UnreadableRecord, Word
 from .submission import taken_over
@@ -125,11 +126,16 @@ class Upkeep:
         elif word is Word.SUPERSEDED and attachment in self._engine.attachments:
             attachment.superseded = True
             self._engine.attachments.discard(attachment)
+            self._engine.events.lost(attachment.session_id, attachment.seen)
             attachment.lost(taken_over())
 
     async def _watch(self) -> None:
         """Log what becomes of the store; whoever asks meanwhile is told by its error."""
         found, reason = await self._look()
+        meter = self._engine.meter
+        meter.set(REDIS_AWAY, int(found == AWAY))
+        meter.set(REDIS_FULL, int(found == FULL))
+        meter.look_at_process()
         if found == self._found:
             return
         self._found = found

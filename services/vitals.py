@@ -18,11 +18,29 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metagame import __version__
+from metagame.core.session import Kind
+
+from .meter import Meter
+from .meter.layout import (
+    ATTACHED,
+    CODES,
+    COMMITS,
+    CPU,
+    DURATIONS_NS,
+    NANO,
+    REASONS,
+    REQUESTS,
+    RESIDENT_BYTES,
+    ROUND_TRIPS,
+)
 
 WINDOW_S = 10.0
 """How far back latencies go."""
 RATE_S = 3.0
 """How far back rates go: over one turn of telling they would jump."""
+STEPS = (("http", "step"), ("websocket", "step"), ("mcp", "tools/call"))
+"""Requests that are steps, by surface and operation."""
+BOUNDS_MS = tuple(bound * 1000 / NANO for bound in DURATIONS_NS)
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 
 Bucket = tuple[float, float | None, int]
@@ -130,6 +148,25 @@ class Pulse:
     def _at(self, then: float) -> tuple[float, Counts]:
         """The last beat that is old enough, or the first there is."""
         return next((beat for beat in reversed(self._beats) if beat[0] <= then), self._beats[0])
+
+
+def counts_of(meter: Meter) -> Counts:
+    """What one worker's meter says now."""
+    meter.look_at_process()
+    cells = meter.cells
+    step_counts = [REQUESTS.buckets(cells, surface=surface, operation=operation) for surface, operation in STEPS]
+    return Counts(
+        steps=COMMITS.total(cells, command=str(Kind.STEP), outcome="committed"),
+        requests=REQUESTS.total(cells),
+        attached=ATTACHED.total(cells),
+        anonymous=ATTACHED.total(cells, kind="anonymous"),
+        cpu_s=CPU.total(cells) / NANO,
+        resident_bytes=RESIDENT_BYTES.total(cells),
+        bounds_ms=BOUNDS_MS,
+        step_counts=[sum(column) for column in zip(*step_counts, strict=True)],
+        redis_counts=ROUND_TRIPS.buckets(cells),
+        errors={code: REASONS.total(cells, code=code) for code in CODES},
+    )
 
 
 def read(word: bytes) -> Vitals:

@@ -34,6 +34,11 @@ class Origin(Enum):
     MADE = "m"
     """`POST /sessions`: only an explicit end or its TTL ends it."""
 
+    @property
+    def word(self) -> str:
+        """As counts and log name it."""
+        return self.name.lower()
+
 
 class Word(Enum):
     """What a store answers."""
@@ -230,6 +235,9 @@ class SessionStore(Protocol):
         Raises InvalidCursor.
         """
 
+    async def count(self) -> int:
+        """How many sessions the pool has; one that ended unnoticed may still be among them."""
+
     async def sweep(self) -> int:
         """Examine doubtful places; the number of places freed."""
 
@@ -238,9 +246,6 @@ class SessionStore(Protocol):
 
     async def ping(self) -> None:
         """Return if the store takes writes."""
-
-    async def count(self) -> int:
-        """How many places of the pool are taken."""
 
     async def announce(self, worker: str, word: bytes) -> None:
         """Keep a worker's word about itself in place of its last, for `WORD_MS`; also where the store is full."""

@@ -15,6 +15,8 @@ from dataclasses import replace
 
 from metagame.core.remembered import HASH_BYTES, REMEMBERED
 
+from ..meter import Meter
+from ..meter.layout import ENDED
 from .base import (
     LEASE_MS,
     WORD_MS,
@@ -59,7 +61,9 @@ class MemoryStore:
         lease_ms: int = LEASE_MS,
         word_ms: int = WORD_MS,
         clock: Callable[[], float] = time.monotonic,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or Meter()
         self._max_sessions = max_sessions
         self._ttl_ms = ttl_ms
         self._lease_ms = lease_ms
@@ -197,6 +201,10 @@ class MemoryStore:
         ]
         return Page(sessions, base64.urlsafe_b64encode(found[-1].encode()).decode() if more and found else None)
 
+    async def count(self) -> int:
+        """How many sessions there are, expired ones that nobody looked at since among them."""
+        return len(self._sessions)
+
     async def sweep(self) -> int:
         """Drop what has expired, and anonymous sessions whose lease has lapsed; how many."""
         now_ms = self._now_ms()
@@ -215,18 +223,15 @@ class MemoryStore:
             else:
                 ends_ms.append(end_ms)
         self._full_until_ms = min(ends_ms)
-        return before - len(self._sessions)
+        freed = before - len(self._sessions)
+        self._meter.count(ENDED, "expired", by=freed)
+        return freed
 
     async def keep(self) -> None:
         """Nothing to keep: the pool is this object."""
 
     async def ping(self) -> None:
         """Answer."""
-
-    async def count(self) -> int:
-        """How many places of the pool are taken."""
-        now_ms = self._now_ms()
-        return sum(kept.expires_at_ms > now_ms for kept in self._sessions.values())
 
     async def announce(self, worker: str, word: bytes) -> None:
         """Keep a worker's word about itself in place of its last."""
@@ -256,6 +261,7 @@ class MemoryStore:
         kept = self._sessions.get(session_id)
         if kept is not None and kept.expires_at_ms <= now_ms:
             del self._sessions[session_id]
+            self._meter.count(ENDED, "expired")
             return None
         return kept
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
 
+from ..meter import Meter
 from . import layout, scripts
 from .base import (
     LEASE_MS,
@@ -70,13 +71,15 @@ class RedisStore:
         replicas: Replicas | None = None,
         timeout_s: float = TIMEOUT_S,
         prefix: str = "metagame",
+        meter: Meter | None = None,
     ) -> None:
+        meter = meter or Meter()
         self._prefix = prefix
         self._ttl_ms = str(ttl_ms)
         self._lease_ms = str(lease_ms)
         self._lanes = lanes_of(client)
         self._contact = Contact(lease_ms=lease_ms, clock=time.monotonic)
-        self._batcher = Batcher(self._lanes, self._contact, timeout_s=timeout_s, replicas=replicas)
+        self._batcher = Batcher(self._lanes, self._contact, timeout_s=timeout_s, replicas=replicas, meter=meter)
         self._places = Places(
             self._batcher,
             self._contact,
@@ -84,6 +87,7 @@ class RedisStore:
             ttl_ms=ttl_ms,
             reserved_ms=reserved_ms,
             prefix=prefix,
+            meter=meter,
         )
         self._roll = Roll(self._batcher, kept_ms=word_ms, prefix=prefix)
         self._nodes = Nodes(client)
@@ -189,6 +193,10 @@ class RedisStore:
         ]
         return Page(sessions, _write_cursor(*entries[-1]) if entries and len(entries) == limit else None)
 
+    async def count(self) -> int:
+        """How many places are taken."""
+        return await self._places.count()
+
     async def sweep(self) -> int:
         """Examine doubtful places; the number of places freed."""
         return await self._places.sweep()
@@ -205,10 +213,6 @@ class RedisStore:
         """
         key = pulse_key(self._prefix)
         await self._batcher.send(scripts.Command(key, ("SET", key, "", "PX", PULSE_MS)))
-
-    async def count(self) -> int:
-        """How many places of the pool are taken."""
-        return await self._places.count()
 
     async def announce(self, worker: str, word: bytes) -> None:
         """Keep a worker's word about itself in place of its last."""

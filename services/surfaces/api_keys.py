@@ -15,10 +15,12 @@ from hashlib import blake2b
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from metagame.errors import Unauthorized, outward
+from metagame.errors import TABLE, Unauthorized
 from metagame.wire.answers import error_body
 from metagame.wire.keys import keys_of_headers, keys_of_protocols
 
+from ..meter import Meter
+from ..meter.layout import REASONS
 from .operators import KEYED
 from .problems import JSON
 
@@ -28,12 +30,15 @@ PAGE = "/web/"
 NOT_OF_THE_PAGE = frozenset({"metadata", "reset", "step", "state"})
 """OpenEnv's requests that begin like the page's files."""
 
+_ROW = TABLE[Unauthorized]
+
 
 class ApiKeys:
     """The middleware; inside of the one that puts requests under their root path."""
 
-    def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Iterable[str], meter: Meter) -> None:
         self._app = app
+        self._meter = meter
         self._salt = os.urandom(16)
         self._digests = [self._digest(key.encode()) for key in keys]
 
@@ -46,6 +51,7 @@ class ApiKeys:
         if keyed or is_free(scope):
             await self._app(scope, receive, send)
         else:
+            self._meter.count(REASONS, _ROW.code, _ROW.reason)
             await _refuse(scope, receive, send)
 
     def _is_keyed(self, scope: Scope) -> bool:
@@ -85,5 +91,5 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
             await send({"type": "websocket.close"})  # all that such a server can say: 403
             return
     headers = {"www-authenticate": "Bearer", "cache-control": "no-store"}
-    answer = Response(error_body(error), outward(error).status, headers, JSON)
+    answer = Response(error_body(error), _ROW.status, headers, JSON)
     await answer(scope, receive, send)

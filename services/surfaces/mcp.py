@@ -19,13 +19,14 @@ from metagame.wire.requests import check_request_id
 
 from ..engine import Engine
 from ..lifecycle import Lifecycle
+from ..meter import Timed
 from . import describe
 from .bodies import read_body
 from .http import IDEMPOTENCY_KEY
 from .naming import named_session, session_headers, tell
 from .presence import check_present
 from .problems import JSON
-from .rpc import Caller, carry_out
+from .rpc import SURFACE, Caller, carry_out, operation_of
 from .streamable import (
     REVISION_HEADER,
     SESSION_HEADER,
@@ -59,21 +60,24 @@ class McpSurface:
     async def post(self, request: Request) -> Response:
         """Carry out one JSON-RPC call."""
         _check_origin(request)
+        with self._engine.meter.timed(SURFACE, operation_of(None)) as timed:
+            return await self._post(request, timed)
+
+    async def _post(self, request: Request, timed: Timed) -> Response:
         body = await read_body(request, self._max_body_bytes)
         call: Call | None = None
         try:
             call = decode_call(body)
+            timed.operation = operation_of(call)
             key = request.headers.get(IDEMPOTENCY_KEY)
             caller = Caller(named_session(request), check_request_id(key) if key else None)
-        except MetaGameError as error:
-            return self._refused(request, call, error)
-        if caller.named is not None:
-            tell(request, caller.named)
-        if speaks_mcp(request.headers, call):
-            return await self._exchange(request, call, caller)
-        try:
+            if caller.named is not None:
+                tell(request, caller.named)
+            if speaks_mcp(request.headers, call):
+                return await self._exchange(request, call, caller)
             reply = result_reply(call, await carry_out(self._engine, call, caller))
         except MetaGameError as error:
+            timed.failed(error)
             return self._refused(request, call, error)
         return self._json(request, reply)
 
@@ -95,10 +99,7 @@ class McpSurface:
         if call.id is None:
             return Response(status_code=202)
         exchange = Exchange(self._engine, call, request.headers, caller)
-        try:
-            reply = result_reply(call, await exchange.result())
-        except MetaGameError as error:
-            return self._refused(request, call, error)
+        reply = result_reply(call, await exchange.result())
         if exchange.session_id is not None:
             tell(request, exchange.session_id)
         began = {SESSION_HEADER: exchange.session_id} if exchange.began and exchange.session_id else {}

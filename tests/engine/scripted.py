@@ -109,6 +109,9 @@ class ScriptedStore:
     async def page(self, cursor: str | None, limit: int) -> Page:
         return await self._play("page", self.inner.page, cursor, limit)
 
+    async def count(self) -> int:
+        return await self._play("count", self.inner.count)
+
     async def sweep(self) -> int:
         return await self._play("sweep", self.inner.sweep)
 
@@ -117,9 +120,6 @@ class ScriptedStore:
 
     async def ping(self) -> None:
         return await self._play("ping", self.inner.ping)
-
-    async def count(self) -> int:
-        return await self._play("count", self.inner.count)
 
     async def announce(self, worker: str, word: bytes) -> None:
         return await self._play("announce", self.inner.announce, worker, word)
