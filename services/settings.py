@@ -43,7 +43,9 @@ def _names(name: str, *bare: str) -> AliasChoices:
 class Settings(BaseSettings):
     """A server's settings; build it with `load_settings`, which explains what is wrong."""
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, populate_by_name=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     redis_url: Annotated[
         str | None,

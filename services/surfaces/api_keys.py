@@ -1,4 +1,4 @@
-"""API keys: where a server has any, nothing is answered without one but what balancers, monitors and browsers begin with.
+"""API keys: a server that has any answers nothing without one, but what balancers, monitors and browsers begin with.
 
 The middleware stands outside of all that has a way of its own to an answer, the shortcut and the sockets among
 it, and is not there at all on a server without keys. It keeps digests, not the keys, and compares all of them,

@@ -159,7 +159,18 @@ class Wire(Protocol):
 class DirectChannel:
     """A channel that a server fills where it would fill its queue of ASGI messages."""
 
-    __slots__ = ("_begin", "_ended", "_idle", "_looks", "_loop", "_paused", "_receiver", "_waiting", "_wire", "subprotocol")
+    __slots__ = (
+        "_begin",
+        "_ended",
+        "_idle",
+        "_looks",
+        "_loop",
+        "_paused",
+        "_receiver",
+        "_waiting",
+        "_wire",
+        "subprotocol",
+    )
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop) -> None:
         self._wire = wire

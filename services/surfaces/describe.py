@@ -70,7 +70,7 @@ _WORKER: Schema = {
         "state": {"enum": ["ready", "draining", "silent"]},
         "started_at": _or_null({"type": "number"}),
         "seen_s": {"type": "number", "description": "Age of its last word; silent above 6, gone above 30"},
-        **{name: _WHOLE for name in ("attached", "anonymous", "steps", "resident_bytes")},
+        **dict.fromkeys(("attached", "anonymous", "steps", "resident_bytes"), _WHOLE),
         "steps_per_s": {"type": "number"},
         "latency_ms": _STEP_LATENCY,
         "redis_round_trip_ms": _or_null(_latency("p50", "p99")),
@@ -84,10 +84,7 @@ _NODE: Schema = {
         "role": {"enum": ["primary", "replica"]},
         "state": {"enum": ["up", "down"]},
         "version": _or_null({"type": "string"}),
-        **{
-            name: _or_null(_WHOLE)
-            for name in ("used_memory_bytes", "max_memory_bytes", "clients", "commands_per_s")
-        },
+        **{name: _or_null(_WHOLE) for name in ("used_memory_bytes", "max_memory_bytes", "clients", "commands_per_s")},
         "aof": _or_null({"type": "boolean"}),
         "fsync": _or_null({"enum": ["always", "everysec", "no"]}),
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -17,13 +17,13 @@ from tests.auth.ways import REQUESTS, SOCKETS, WAYS, Said, over_http
 from tests.behaviour.apps import running_app
 from tests.servers import Server, run_server
 
-BY = {
+BY: dict[str, Callable[[str], dict[str, str]]] = {
     "bearer": lambda key: {"Authorization": f"Bearer {key}"},
     "bearer in small letters": lambda key: {"authorization": f"bearer  {key}"},
     "header": lambda key: {"X-API-Key": key},
     "beside another login": lambda key: {"Authorization": "Basic dXNlcjpwYXNz", "X-API-Key": key},
 }
-WRONG = {
+WRONG: dict[str, dict[str, str]] = {
     "nothing": {},
     "another key": {"X-API-Key": "third-key.3"},
     "an empty key": {"X-API-Key": ""},
@@ -165,7 +165,12 @@ def test_neither_keys_nor_refusals_are_in_the_log(watched: Server) -> None:
 
 
 def test_a_header_may_hold_any_bytes() -> None:
-    said = [(b"x-api-key", b"\xff\0"), (b"authorization", b"Bearer \xff"), (b"authorization", b"Bearer"), (b"other", b"x")]
+    said = [
+        (b"x-api-key", b"\xff\0"),
+        (b"authorization", b"Bearer \xff"),
+        (b"authorization", b"Bearer"),
+        (b"other", b"x"),
+    ]
     assert keys_of_headers(said) == [b"\xff\0", b"\xff"]
 
 

@@ -35,9 +35,7 @@ async def test_a_client_with_a_key_plays(keyed: Server, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_the_key_may_come_from_the_environment(
-    keyed: Server, transport: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_key_may_come_from_the_environment(keyed: Server, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, SECOND)
     with MetaGameEnv(keyed.url, transport=transport) as env:  # type: ignore[arg-type]
         env.reset()
@@ -70,9 +68,7 @@ def test_a_client_without_a_key_of_the_servers_is_told_at_once_and_what_to_do(
 
 
 @pytest.mark.parametrize("wrong", ["short", "two words", "line\n", "x" * 300, "schlüssel"])
-def test_what_is_no_key_is_refused_before_it_is_sent_and_not_shown(
-    wrong: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_no_key_is_refused_before_it_is_sent_and_not_shown(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidRequest, match="api_key is no API key") as refused:
         MetaGameEnv(api_key=wrong)
     monkeypatch.setenv(VARIABLE, wrong)

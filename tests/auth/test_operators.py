@@ -72,7 +72,9 @@ def test_whoever_connects_from_elsewhere_is_none(client: tuple[str, int] | None)
     assert not is_operator(scope() | {PEER: client})
 
 
-@pytest.mark.parametrize("said", ["127.0.0.1", "::1", "127.0.0.1, ::1", "127.0.0.1:4711", "[::1]:4711", "127.0.0.1,127.0.0.2"])
+@pytest.mark.parametrize(
+    "said", ["127.0.0.1", "::1", "127.0.0.1, ::1", "127.0.0.1:4711", "[::1]:4711", "127.0.0.1,127.0.0.2"]
+)
 def test_a_proxy_on_this_machine_may_ask_for_somebody_on_it(said: str) -> None:
     assert is_operator(scope(x_forwarded_for=said) | {PEER: HERE})
 
@@ -112,7 +114,9 @@ def test_where_there_are_keys_only_a_key_counts(client: tuple[str, int]) -> None
 
 
 def listed(url: str, **headers: str) -> httpx.Response:
-    return httpx.get(f"{url}/sessions", headers={name.replace("_", "-"): value for name, value in headers.items()}, trust_env=False)
+    return httpx.get(
+        f"{url}/sessions", headers={name.replace("_", "-"): value for name, value in headers.items()}, trust_env=False
+    )
 
 
 def test_a_refusal_says_what_to_do_and_shows_no_id(echo_server: Server) -> None:
@@ -136,7 +140,7 @@ def test_one_session_stays_open_to_whoever_has_its_id(echo_server: Server) -> No
 @pytest.fixture(scope="module", params=["127.0.0.1", "*"])
 def open_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """One that listens on every address, and believes some proxies or all."""
-    settings = {"METAGAME_HOST": "0.0.0.0", "METAGAME_ROOT_PATH": PREFIX}  # noqa: S104 - that it does is the point
+    settings = {"METAGAME_HOST": "0.0.0.0", "METAGAME_ROOT_PATH": PREFIX}
     with run_server(METAGAME_FORWARDED_ALLOW_IPS=request.param, **settings) as server:
         yield server
 

@@ -79,5 +79,7 @@ async def test_the_clients_own_address_stands_behind_what_it_says_of_itself(
     http: httpx.AsyncClient, seen: Recorder
 ) -> None:
     await http.get("/sessions", headers={"X-Forwarded-For": "203.0.113.7"})
-    ((*said, last),) = [[one.strip() for value in values for one in value.split(",")] for values in seen.values("x-forwarded-for")]
+    ((*said, last),) = [
+        [one.strip() for value in values for one in value.split(",")] for values in seen.values("x-forwarded-for")
+    ]
     assert (said, last) == (["203.0.113.7"], "127.0.0.1")

@@ -244,7 +244,9 @@ async def test_a_client_that_takes_no_json_is_told_that_there_is_nothing_else(rp
     assert (await rpc.handshake("tools/list", accept="*/*")).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost.evil.example", "http://localhost:1234"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://localhost.evil.example", "http://localhost:1234"]
+)
 async def test_a_page_of_another_origin_reaches_no_session(rpc: Rpc, origin: str) -> None:
     session_id = await rpc.begin()
     refused = [

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -62,8 +61,8 @@ def pool_of_two(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-async def pool(pool_of_two: Pool) -> AsyncIterator[Pool]:
+async def pool(pool_of_two: Pool) -> Pool:
     """Both run, and are in rotation; a test may leave one of them dead."""
     start_all(pool_of_two.workers)
     await pool_of_two.balancer.all_up(pool_of_two.workers)
-    yield pool_of_two
+    return pool_of_two

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import AsyncExitStack
+from functools import partial
 from time import monotonic
 from uuid import uuid4
 
 import httpx
 import pytest
-from jsonschema import validate
+from jsonschema import validate  # type: ignore[import-untyped]
 
 from services.store.keys import workers_key
 from services.surfaces import describe
@@ -28,6 +29,14 @@ WORKERS = workers_key("metagame")
 def errors_since(before: Told, after: Told) -> dict[str, int]:
     counts = {code: count - before["errors"].get(code, 0) for code, count in after["errors"].items()}
     return {code: count for code, count in counts.items() if count}
+
+
+def _steps(url: str, total: int) -> bool:
+    return bool(told(url)["steps"]["total"] == total)
+
+
+def _sockets(url: str, attached: int) -> bool:
+    return bool(told(url)["sessions"]["attached"] == attached)
 
 
 async def test_every_worker_tells_of_all_that_was_done_in_the_pool(pool: Pool) -> None:
@@ -53,8 +62,8 @@ async def test_every_worker_tells_of_all_that_was_done_in_the_pool(pool: Pool) -
             await http.get(f"/sessions/{uuid4().hex}/state")
         done += 4
         for url in pool.urls:
-            await until(lambda url=url: told(url)["steps"]["total"] == before["steps"]["total"] + done, "all steps")
-            await until(lambda url=url: told(url)["sessions"]["attached"] == 9, "all sockets")
+            await until(partial(_steps, url, before["steps"]["total"] + done), "all steps")
+            await until(partial(_sockets, url, 9), "all sockets")
             after = told(url)
             validate(after, SCHEMA)
             assert after["store"] == "redis"
@@ -91,8 +100,10 @@ async def test_under_load_there_are_rates_and_latencies(pool: Pool) -> None:
             tasks.create_task(load(await stack.enter_async_context(Socket(worker, uuid4().hex))))
         try:
             for url in pool.urls:
-                seen = await until(lambda url=url: asyncio.to_thread(busy, url), "steps a second at both workers")
-                assert seen["steps"]["per_s"] == pytest.approx(sum(one["steps_per_s"] for one in seen["workers"]), abs=0.2)
+                seen = await until(partial(asyncio.to_thread, busy, url), "steps a second at both workers")
+                assert seen["steps"]["per_s"] == pytest.approx(
+                    sum(one["steps_per_s"] for one in seen["workers"]), abs=0.2
+                )
                 assert seen["requests"]["per_s"] > 0
                 latency = seen["latency_ms"]
                 assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p99.9"]
@@ -119,7 +130,7 @@ async def test_a_killed_worker_turns_silent_and_then_goes(pool: Pool) -> None:
     assert (seen["steps_per_s"], seen["cpu"]) == (0, 0)
     assert after["sessions"]["attached"] == by_pid(after, alive)["attached"], "its sockets are gone"
     with pool.redis.client() as client:  # rather than wait for half a minute
-        said: bytes = client.hget(WORKERS, seen["worker_id"])  # type: ignore[assignment]
+        said: bytes = client.hget(WORKERS, seen["worker_id"])
         client.hset(WORKERS, seen["worker_id"], b"%013d" % (int(said[:13]) - 30_000) + said[13:])
     assert by_pid(told(alive.url), dead) == {}
 
@@ -129,7 +140,7 @@ async def test_a_draining_worker_shows_at_once_and_one_that_left_is_gone(pool: P
     async with Socket(leaving) as anonymous:
         await anonymous.reset()
         leaving.send(signal.SIGTERM)
-        await until(lambda: by_pid(told(staying.url), leaving)["state"] == "draining", "draining", within_s=1.9)
+        await until(lambda: by_pid(told(staying.url), leaving)["state"] == "draining", "draining")
         await anonymous.send("close")
         assert await leaving.exit_code() == 0
     assert by_pid(told(staying.url), leaving) == {}

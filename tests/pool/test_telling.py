@@ -1,4 +1,4 @@
-"""When a worker tells the pool of itself: at once, every two seconds, when it begins to leave, and no more once it left."""
+"""When a worker tells the pool of itself: at once, again and again, when it begins to leave, and not once it left."""
 
 from __future__ import annotations
 

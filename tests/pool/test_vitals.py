@@ -128,7 +128,12 @@ def test_buckets_of_two_releases_are_read_in_one_answer() -> None:
 
 def test_a_meters_cells_are_counted_as_the_pool_tells_them() -> None:
     meter = Meter()
-    for surface, operation, code in (("websocket", "step", 2), ("http", "step", 1), ("mcp", "tools/call", 1), ("http", "reset", 5)):
+    for surface, operation, code in (
+        ("websocket", "step", 2),
+        ("http", "step", 1),
+        ("mcp", "tools/call", 1),
+        ("http", "reset", 5),
+    ):
         for _ in range(code):
             meter.took(REQUESTS.at(surface, operation), 0)
     meter.count(COMMITS, "step", "committed", by=4)

@@ -99,7 +99,7 @@ async def test_workers_that_come_and_crash_pile_up_only_for_a_while(redis_at: Re
             await store.announce("lives", b"x")
             await store.announce("crashes", b"x")
             await store.depart("crashes")
-            return client.hlen(WORKERS) == 1
+            return bool(client.hlen(WORKERS) == 1)
 
         await until(alone)
         assert 0 < client.pttl(WORKERS) <= BRIEF_MS
