@@ -53,7 +53,7 @@ class _Kept:
 class MemoryStore:
     """A `SessionStore` in a dict; `clock` counts seconds and never goes back."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, by keyword
         self,
         *,
         max_sessions: int,

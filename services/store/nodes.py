@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisClusterException, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from .base import Node
@@ -45,7 +45,7 @@ class Nodes:
         try:
             async with asyncio.timeout(LOOK_S):
                 await self._client.initialize()
-        except (RedisError, OSError, TimeoutError):
+        except (RedisClusterException, RedisError, OSError, TimeoutError):
             known = self._client.nodes_manager.startup_nodes.values()
             return sorted([_down(node.name, PRIMARY) for node in known], key=_in_order)
         nodes = self._client.get_nodes()
