@@ -31,6 +31,7 @@ from .meter.meter import open_meter
 from .settings import PREFIX, Settings, SettingsError, hide_password, load_settings, unknown_variables
 from .store.base import SessionStore
 from .surfaces import problems
+from .surfaces.api_keys import ApiKeys
 from .surfaces.http import HttpSurface
 from .surfaces.mcp import PATHS as MCP_PATHS
 from .surfaces.mcp import McpSurface
@@ -38,11 +39,13 @@ from .surfaces.mcp_socket import McpSocketSurface
 from .surfaces.metrics import MetricsSurface
 from .surfaces.ops import OpsSurface
 from .surfaces.origins import OnlyOrigins, Origins
+from .surfaces.pool import PoolSurface
 from .surfaces.root_path import RootPath
 from .surfaces.shortcut import Shortcut
 from .surfaces.tasks import TasksSurface
 from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
+from .vitals import Pulse, counts_of
 
 SETTINGS_EXIT = 2
 WEBSOCKET_PATHS = ("/ws", "/sessions/{session_id}/ws")
@@ -69,7 +72,9 @@ def create_app(
         log_steps=settings.log_steps,
     )
     lifecycle = Lifecycle(drain_timeout_s=settings.drain_timeout_s, meter=meter)
-    upkeep = Upkeep(engine, session_ttl_s=settings.session_ttl_s)
+    pulse = Pulse(meter.worker_id, lambda: counts_of(meter), draining=lambda: lifecycle.draining)
+    upkeep = Upkeep(engine, session_ttl_s=settings.session_ttl_s, pulse=pulse)
+    lifecycle.when_draining(upkeep.announce_now)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -92,6 +97,8 @@ def create_app(
     problems.install(app)
     OpsSurface(engine, lifecycle).install(app)
     MetricsSurface(engine, max_sessions=settings.max_sessions, redis=settings.redis_url is not None).install(app)
+    store_name = "memory" if settings.redis_url is None else "redis"
+    PoolSurface(engine, pulse, max_sessions=settings.max_sessions, store_name=store_name).install(app)
     http = HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes)
     controlled = settings.mode == "simulation"
     if controlled:
@@ -104,6 +111,8 @@ def create_app(
     agents = McpSocketSurface(engine, lifecycle, origins, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
     app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
+    if settings.keys:
+        app.add_middleware(ApiKeys, keys=settings.keys, meter=meter)
     if origins.allowed:
         app.add_middleware(OnlyOrigins, origins=origins)
     if settings.root_path is not None:

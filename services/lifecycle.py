@@ -49,6 +49,7 @@ class Lifecycle:
         self._empty = asyncio.Event()
         self._drain_timeout_s = drain_timeout_s
         self._drain: asyncio.Task[None] | None = None
+        self._told: list[Callable[[], None]] = []
 
     def enter(self, socket: Drainable) -> None:
         """A socket opened."""
@@ -60,6 +61,10 @@ class Lifecycle:
         self.sockets.discard(socket)
         if not self.sockets:
             self._empty.set()
+
+    def when_draining(self, tell: Callable[[], None]) -> None:
+        """Have this called, in the event loop, once the worker begins to leave."""
+        self._told.append(tell)
 
     def take_sigterm(self) -> None:
         """Drain on SIGTERM before the server's own handler runs; a second SIGTERM goes straight to it."""
@@ -88,6 +93,8 @@ class Lifecycle:
             listener.close()
         asyncio.get_running_loop().call_later(max(0.0, self._drain_timeout_s - EXIT_S), self._go)
         self._drain = asyncio.create_task(self._drain_then(server_stop))
+        for tell in self._told:
+            tell()
 
     def _go(self) -> None:
         """Leave at the deadline: a worker holds nothing that cannot be lost."""

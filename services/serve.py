@@ -16,6 +16,7 @@ from metagame.limits import allow_open_files
 
 from .meter.meter import shared_folder
 from .settings import PREFIX, Settings, SettingsError
+from .surfaces.operators import NotesPeer
 from .surfaces.protocol import SocketProtocol
 
 KEEPALIVE_IDLE_S = 60
@@ -27,9 +28,18 @@ KEPT_ALIVE_S = 75
 """Longer than a balancer keeps an idle connection, so that it never sends on one just closed."""
 
 
+class Config(uvicorn.Config):
+    """uvicorn's, which knows an operator's connection from one that only says so."""
+
+    def load(self) -> None:
+        """Load the app, and stand before what replaces addresses by headers."""
+        super().load()
+        self.loaded_app = NotesPeer(self.loaded_app)
+
+
 def config_of(settings: Settings, app: str) -> uvicorn.Config:
     """How the app (an import string) is served."""
-    return uvicorn.Config(
+    return Config(
         app,
         host=settings.host,
         port=settings.port,

@@ -23,6 +23,7 @@ SERVICES = (
     "submission",
     "engine",
     "lifecycle",
+    "vitals",
     "surfaces",
     "upkeep",
     "logs",

@@ -17,7 +17,21 @@ from metagame.core.remembered import HASH_BYTES, REMEMBERED
 
 from ..meter import Meter
 from ..meter.layout import ENDED
-from .base import LEASE_MS, Commit, Draft, InvalidCursor, Origin, Outcome, Page, Record, Said, Word
+from .base import (
+    LEASE_MS,
+    WORD_MS,
+    Commit,
+    Draft,
+    InvalidCursor,
+    Node,
+    Origin,
+    Outcome,
+    Page,
+    Record,
+    Said,
+    Spoken,
+    Word,
+)
 from .contact import Contact
 
 _GONE = Outcome(Word.GONE)
@@ -39,12 +53,13 @@ class _Kept:
 class MemoryStore:
     """A `SessionStore` in a dict; `clock` counts seconds and never goes back."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, by keyword
         self,
         *,
         max_sessions: int,
         ttl_ms: int,
         lease_ms: int = LEASE_MS,
+        word_ms: int = WORD_MS,
         clock: Callable[[], float] = time.monotonic,
         meter: Meter | None = None,
     ) -> None:
@@ -55,6 +70,9 @@ class MemoryStore:
         self._clock = clock
         self._contact = Contact(lease_ms=lease_ms, clock=clock)
         self._sessions: dict[str, _Kept] = {}
+        self._word_ms = word_ms
+        self._words: dict[str, tuple[int, bytes]] = {}
+        """What workers said of themselves, and when."""
         self._full_until_ms = 0
         """Until when a sweep would find nothing: a full pool is asked by many, and looks through all once."""
 
@@ -214,6 +232,24 @@ class MemoryStore:
 
     async def ping(self) -> None:
         """Answer."""
+
+    async def announce(self, worker: str, word: bytes) -> None:
+        """Keep a worker's word about itself in place of its last."""
+        self._words[worker] = (self._now_ms(), word)
+
+    async def depart(self, worker: str) -> None:
+        """Forget a worker."""
+        self._words.pop(worker, None)
+
+    async def roll(self) -> list[Spoken]:
+        """What each worker said of itself last."""
+        now_ms = self._now_ms()
+        self._words = {worker: said for worker, said in self._words.items() if now_ms - said[0] < self._word_ms}
+        return [Spoken(worker, now_ms - said_ms, word) for worker, (said_ms, word) in self._words.items()]
+
+    async def nodes(self) -> list[Node]:
+        """None: the pool is this object."""
+        return []
 
     async def close(self) -> None:
         """Nothing to give up."""

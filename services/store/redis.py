@@ -21,13 +21,16 @@ from . import layout, scripts
 from .base import (
     LEASE_MS,
     RESERVED_MS,
+    WORD_MS,
     Commit,
     Draft,
     InvalidCursor,
+    Node,
     Outcome,
     Page,
     Record,
     Said,
+    Spoken,
     StoreUnavailable,
     UnreadableRecord,
     Word,
@@ -36,9 +39,11 @@ from .batch import Batcher
 from .contact import Contact
 from .keys import pulse_key, record_key
 from .lanes import lanes_of
+from .nodes import Nodes
 from .places import Places
 from .renewals import Renewals
 from .request import Replicas
+from .roll import Roll
 
 TIMEOUT_S = 5.0
 PULSE_MS = "60000"
@@ -62,6 +67,7 @@ class RedisStore:
         ttl_ms: int,
         lease_ms: int = LEASE_MS,
         reserved_ms: int = RESERVED_MS,
+        word_ms: int = WORD_MS,
         replicas: Replicas | None = None,
         timeout_s: float = TIMEOUT_S,
         prefix: str = "metagame",
@@ -83,6 +89,8 @@ class RedisStore:
             prefix=prefix,
             meter=meter,
         )
+        self._roll = Roll(self._batcher, kept_ms=word_ms, prefix=prefix)
+        self._nodes = Nodes(client)
 
     async def load(self, session_id: str) -> Record | None:
         """The record, its TTL renewed; None where there is none."""
@@ -205,6 +213,22 @@ class RedisStore:
         """
         key = pulse_key(self._prefix)
         await self._batcher.send(scripts.Command(key, ("SET", key, "", "PX", PULSE_MS)))
+
+    async def announce(self, worker: str, word: bytes) -> None:
+        """Keep a worker's word about itself in place of its last."""
+        await self._roll.announce(worker, word)
+
+    async def depart(self, worker: str) -> None:
+        """Forget a worker."""
+        await self._roll.depart(worker)
+
+    async def roll(self) -> list[Spoken]:
+        """What each worker said of itself last."""
+        return await self._roll.read()
+
+    async def nodes(self) -> list[Node]:
+        """The Redis servers; see `SessionStore.nodes`."""
+        return await self._nodes.look()
 
     async def close(self) -> None:
         """Give up connections; what waits fails."""

@@ -34,6 +34,7 @@ from ..store.base import InvalidCursor
 from . import describe
 from .bodies import read_body
 from .naming import derived_session, session_headers, session_of, tell
+from .operators import check_operator
 from .presence import check_present
 from .problems import JSON
 from .shortcut import Handler
@@ -142,7 +143,8 @@ class HttpSurface:
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
         cursor: str | None = None,
     ) -> Response:
-        """Some of the pool's sessions."""
+        """Some of the pool's sessions; their ids are the keys to them, so for operators only."""
+        check_operator(request.scope)
         try:
             items, next_cursor = await self._engine.page(cursor or None, limit)
         except InvalidCursor:
