@@ -6,13 +6,14 @@ python -m services.app          the same with the listening socket set up as it 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import multiprocessing
 import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI
@@ -40,6 +41,9 @@ from .surfaces.tasks import TasksSurface
 from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
 
+if TYPE_CHECKING:
+    from .tracing import Traces
+
 SETTINGS_EXIT = 2
 WEBSOCKET_PATHS = ("/ws", "/sessions/{session_id}/ws")
 YOUNG_OBJECTS = 100_000
@@ -52,9 +56,10 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     """The server of one game; the store is opened from the settings unless one is given."""
     game = game or EchoGame(settings.max_message_length)
     store = store or open_store(settings)
-    engine = Engine(
+    traces = open_traces(settings)
+    engine = (Engine if traces is None else traces.engine)(
         game,
-        store,
+        store if traces is None else traces.store(store),
         max_sessions=settings.max_sessions,
         timeout_s=settings.redis_timeout_s,
         step_before_reset=settings.step_before_reset == "allow",
@@ -69,6 +74,8 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
         yield
         await upkeep.stop()
         await store.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.shutdown)
 
     app = FastAPIOffline(
         title="Metagame",
@@ -90,6 +97,8 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     agents = McpSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
     app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
+    if traces is not None:
+        app.add_middleware(traces.http)
     if settings.root_path is not None:
         app.add_middleware(RootPath, root_path=settings.root_path)
     return app
@@ -114,6 +123,21 @@ def open_store(settings: Settings) -> SessionStore:
     return RedisStore(
         client, max_sessions=max_sessions, ttl_ms=ttl_ms, replicas=replicas, timeout_s=settings.redis_timeout_s
     )
+
+
+def open_traces(settings: Settings) -> Traces | None:
+    """What traces where the settings ask for it; raises SettingsError where its libraries are missing."""
+    if settings.traces == "off":
+        return None
+    try:
+        from .tracing import Traces  # noqa: PLC0415 - off loads none of it
+    except ModuleNotFoundError:
+        message = (
+            f"{PREFIX}TRACES is {settings.traces!r}, but OpenTelemetry is not installed:"
+            ' pip install "openenv-metagame[otel]", or unset it.'
+        )
+        raise SettingsError(message) from None
+    return Traces(settings.traces, system="memory" if settings.redis_url is None else "redis")
 
 
 def spare_the_collector() -> None:

@@ -20,6 +20,7 @@ SERVICES = (
     "resend",
     "submission",
     "engine",
+    "tracing",
     "lifecycle",
     "surfaces",
     "upkeep",
