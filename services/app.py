@@ -35,6 +35,7 @@ from .surfaces.mcp import PATHS as MCP_PATHS
 from .surfaces.mcp import McpSurface
 from .surfaces.mcp_socket import McpSocketSurface
 from .surfaces.ops import OpsSurface
+from .surfaces.origins import OnlyOrigins, Origins
 from .surfaces.root_path import RootPath
 from .surfaces.shortcut import Shortcut
 from .surfaces.tasks import TasksSurface
@@ -93,10 +94,13 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     TasksSurface(game, max_body_bytes=settings.max_frame_bytes).install(app)
     socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
-    McpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes).install(app)
-    agents = McpSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
+    origins = Origins(settings.origins)
+    McpSurface(engine, lifecycle, origins, max_body_bytes=settings.max_frame_bytes).install(app)
+    agents = McpSocketSurface(engine, lifecycle, origins, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
     app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
+    if origins.allowed:
+        app.add_middleware(OnlyOrigins, origins=origins)
     if traces is not None:
         app.add_middleware(traces.http)
     if settings.root_path is not None:

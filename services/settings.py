@@ -19,7 +19,7 @@ from metagame.games.echo import MAX_MESSAGE_LENGTH
 
 PREFIX = "METAGAME_"
 TESTS = "METAGAME_TEST_"
-LATER = ("API_KEYS", "ALLOWED_ORIGINS")
+LATER = ("API_KEYS",)
 """Settings of later releases that somebody may rely on: set, they stop the start."""
 OWN_SEGMENTS = frozenset(
     {
@@ -29,6 +29,8 @@ OWN_SEGMENTS = frozenset(
     }
 )
 """First segments of this server's paths, now and as designed: a root path that began with one would be ambiguous."""
+
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
 
 
 class SettingsError(Exception):
@@ -147,6 +149,14 @@ class Settings(BaseSettings):
             description="Proxies whose X-Forwarded-Proto and -For are believed: addresses and networks, or *",
         ),
     ] = "127.0.0.1"
+    allowed_origins: Annotated[
+        str | None,
+        Field(
+            validation_alias=_names("ALLOWED_ORIGINS"),
+            description="Websites whose pages may use the server from a browser, such as https://lab.example, or *."
+            " Unset: /mcp for pages of its own only, the rest for any",
+        ),
+    ] = None
     drain_timeout_s: Annotated[
         float,
         Field(
@@ -215,6 +225,21 @@ class Settings(BaseSettings):
                 message = f"must be * or addresses and networks, as in 127.0.0.1,10.0.0.0/8: {wrong}"
                 raise ValueError(message) from None
         return listed
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, listed: str | None) -> str | None:
+        """As browsers write them, so that what can never match is told at once."""
+        for one in () if listed is None else listed.split(","):
+            if one.strip() != "*" and _ORIGIN.fullmatch(one.strip()) is None:
+                message = "must be * or origins as in https://lab.example,http://localhost:5173: no path, no slash"
+                raise ValueError(message)
+        return listed
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """`allowed_origins` one by one."""
+        return tuple(one.strip().lower() for one in (self.allowed_origins or "").split(",") if one.strip())
 
     @property
     def session_ttl_ms(self) -> int:
