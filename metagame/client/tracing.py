@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from metagame._version import __version__
 from metagame.wire.requests import ResetRequest, StateRequest, StepRequest
 
-RequestT = TypeVar("RequestT", ResetRequest, StepRequest, StateRequest)
+RequestT = TypeVar("RequestT", bound=ResetRequest | StepRequest | StateRequest)
 _API = "opentelemetry.trace"
 _HEADER = "traceparent"
 

@@ -1,7 +1,8 @@
 """Requests on the wire: decoded by a server, encoded by a client.
 
-The shapes are OpenEnv 0.10's, with three optional additions at top level, `request_id`, `expect`
-and, in frames only, `traceparent` (W3C Trace Context; over HTTP it is a header). Errors are the caller's, in OpenEnv's form: pydantic's list, without its `url`.
+The shapes are OpenEnv 0.10's, with three optional additions at top level: `request_id`, `expect`
+and, in frames only, `traceparent` (W3C Trace Context; over HTTP it is a header). Errors are the
+caller's, in OpenEnv's form: pydantic's list, without its `url`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ def main(url: str, session_id: str, transport: str, steps: int) -> None:
         env.reset()
         for number in range(steps):
             env.step(MetaGameAction(message="secret words"))
-            print(number, flush=True)
+            sys.stdout.write(f"{number}\n")
+            sys.stdout.flush()
             sys.stdin.readline()
         env.state()
     provider.shutdown()
