@@ -6,13 +6,14 @@ python -m services.app          the same with the listening socket set up as it 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import multiprocessing
 import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI
@@ -47,6 +48,9 @@ from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
 from .vitals import Pulse, counts_of
 
+if TYPE_CHECKING:
+    from .tracing import Traces
+
 SETTINGS_EXIT = 2
 WEBSOCKET_PATHS = ("/ws", "/sessions/{session_id}/ws")
 YOUNG_OBJECTS = 100_000
@@ -62,9 +66,10 @@ def create_app(
     game = game or EchoGame(settings.max_message_length)
     meter = meter or Meter()
     store = store or open_store(settings, meter)
-    engine = Engine(
+    traces = open_traces(settings)
+    engine = (Engine if traces is None else traces.engine)(
         game,
-        store,
+        store if traces is None else traces.store(store),
         max_sessions=settings.max_sessions,
         timeout_s=settings.redis_timeout_s,
         step_before_reset=settings.step_before_reset == "allow",
@@ -85,6 +90,8 @@ def create_app(
         yield
         await upkeep.stop()
         await store.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.shutdown)
         log.info("worker stopped")
 
     app = FastAPIOffline(
@@ -115,6 +122,8 @@ def create_app(
         app.add_middleware(ApiKeys, keys=settings.keys, meter=meter)
     if origins.allowed:
         app.add_middleware(OnlyOrigins, origins=origins)
+    if traces is not None:
+        app.add_middleware(traces.http)
     if settings.root_path is not None:
         app.add_middleware(RootPath, root_path=settings.root_path)
     return app
@@ -144,6 +153,21 @@ def open_store(settings: Settings, meter: Meter | None = None) -> SessionStore:
         timeout_s=settings.redis_timeout_s,
         meter=meter,
     )
+
+
+def open_traces(settings: Settings) -> Traces | None:
+    """What traces where the settings ask for it; raises SettingsError where its libraries are missing."""
+    if settings.traces == "off":
+        return None
+    try:
+        from .tracing import Traces  # noqa: PLC0415 - off loads none of it
+    except ModuleNotFoundError:
+        message = (
+            f"{PREFIX}TRACES is {settings.traces!r}, but OpenTelemetry is not installed:"
+            ' pip install "openenv-metagame[otel]", or unset it.'
+        )
+        raise SettingsError(message) from None
+    return Traces(settings.traces, system="memory" if settings.redis_url is None else "redis")
 
 
 def spare_the_collector() -> None:

@@ -175,6 +175,14 @@ class Settings(BaseSettings):
             description="A stopping worker leaves within this time",
         ),
     ] = 10.0
+    traces: Annotated[
+        Literal["off", "otlp", "console"],
+        Field(
+            validation_alias=_names("TRACES"),
+            description="Spans of OpenTelemetry: to a collector as the OTEL_ variables say, or to the console;"
+            " needs the extra otel",
+        ),
+    ] = "off"
     log_format: Annotated[
         Literal["console", "json"] | None,
         Field(

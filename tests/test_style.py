@@ -22,6 +22,7 @@ SERVICES = (
     "resend",
     "submission",
     "engine",
+    "tracing",
     "lifecycle",
     "vitals",
     "surfaces",

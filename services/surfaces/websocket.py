@@ -251,7 +251,7 @@ class Socket:
         if isinstance(request, McpRequest):
             return await self._call(request, attachment, timed)
         assert not isinstance(request, CloseRequest)  # noqa: S101 - answered by the caller
-        state = await self._engine.state(attachment.session_id, attachment)
+        state = await self._engine.state(attachment.session_id, attachment, traceparent=request.traceparent)
         return state_frame(state, request.request_id)
 
     async def _call(self, request: McpRequest, attachment: Attachment, timed: Timed) -> bytes:
