@@ -18,6 +18,7 @@ from .meter.layout import ENDED, MADE, REFUSED, RESUMED, TAKEN_OVER
 from .records import session_hash
 from .store.base import Origin
 
+COMMITTED = {kind: f"{kind} committed" for kind in (Kind.RESET, Kind.STEP)}
 EPISODE_LENGTH = 64
 """Characters of an episode's id in the log."""
 
@@ -83,7 +84,7 @@ class Events:
         """A reset or step was committed; called where `log_steps` says so. `began`: by time.monotonic()."""
         took_ms = round(1000 * (monotonic() - began), 3)
         names = _names(session_id, snapshot.episode_id, request_id)
-        log.info(f"{kind} committed", step=snapshot.step_count, took_ms=took_ms, **names)
+        log.info(COMMITTED[kind], step=snapshot.step_count, took_ms=took_ms, **names)
 
 
 def _names(session_id: str | None, episode_id: str | None = None, request_id: str | None = None) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
-from prometheus_client.utils import floatToGoString
 
-from .layout import ATTACHED, DRAINING, FAMILIES, REDIS_AWAY, REDIS_FULL, REQUESTS, Family
+from .layout import DRAINING, FAMILIES, REDIS_AWAY, REDIS_FULL, REQUESTS, Family
 from .shared import Totals
 
 TOLD_OTHERWISE = (DRAINING, REDIS_AWAY, REDIS_FULL)
@@ -83,7 +82,7 @@ def _requests(cells: Sequence[int]) -> Metric:
 
 def _histogram(family: Family, cells: Sequence[int]) -> Metric:
     told = HistogramMetricFamily(family.name, family.help, labels=list(family.labels))
-    bounds = [*[floatToGoString(bound / family.scale) for bound in family.bounds], "+Inf"]
+    bounds = [*[_bound(bound / family.scale) for bound in family.bounds], "+Inf"]
     for values, first in family.cells():
         counts = accumulate(cells[first : first + len(bounds)])
         total = cells[first + len(bounds)] / family.scale
@@ -92,11 +91,17 @@ def _histogram(family: Family, cells: Sequence[int]) -> Metric:
 
 
 def _plain(family: Family, cells: Sequence[int]) -> Metric:
+    kind: type[GaugeMetricFamily | CounterMetricFamily]
     kind = GaugeMetricFamily if family.kind == "gauge" else CounterMetricFamily
-    told: Metric = kind(family.name, family.help, labels=list(family.labels))
+    told = kind(family.name, family.help, labels=list(family.labels))
     for values, cell in family.cells():
         told.add_metric(list(values), cells[cell] / family.scale)
     return told
+
+
+def _bound(value: float) -> str:
+    """As Prometheus writes it: 1.0, 0.0001."""
+    return f"{value:.9f}".rstrip("0") if value % 1 else f"{value:.1f}"
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

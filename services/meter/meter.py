@@ -121,7 +121,7 @@ class Timed:
 
 
 def open_meter() -> Meter:
-    """This process' meter: in its supervisor's folder, if it has one."""
+    """The meter of a worker: in its supervisor's folder, if it has one."""
     folder = os.environ.get(FOLDER_VARIABLE)
     return Meter(Path(folder) if folder else None)
 

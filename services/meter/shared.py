@@ -45,8 +45,9 @@ class Folder:
     def join(self, worker_id: str) -> memoryview:
         """The cells of a new worker, which are its own until its process ends."""
         self.fold()
-        mapped = _mapped_and_locked(self._path / f"{worker_id}.new")
-        os.replace(self._path / f"{worker_id}.new", self._path / f"{worker_id}{SUFFIX}")
+        new = self._path / f"{worker_id}.new"
+        mapped = _mapped_and_locked(new)
+        new.replace(self._path / f"{worker_id}{SUFFIX}")
         return memoryview(mapped)[_HEADER.size :].cast("Q")
 
     def totals(self) -> Totals:
@@ -83,13 +84,12 @@ class Folder:
         names = "\n".join(path.name for path in dead)
         new = self._path / f"{FOLDED}.new"
         new.write_bytes(_HEADER.pack(FINGERPRINT, before.times + 1) + array("Q", cells).tobytes() + names.encode())
-        os.replace(new, self._path / FOLDED)
+        new.replace(self._path / FOLDED)
         for path in dead:
             path.unlink(missing_ok=True)
 
     def _files(self, folded: Iterable[str]) -> list[Path]:
-        names = sorted(name for name in os.listdir(self._path) if name.endswith(SUFFIX))
-        return [self._path / name for name in names if name not in folded]
+        return [path for path in self._path.glob(f"*{SUFFIX}") if path.name not in folded]
 
     def _folded(self) -> _Folded:
         try:

@@ -58,7 +58,7 @@ class _Queue:
 class Batcher:
     """Sends commands and hands out futures of their replies."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         lanes: Lanes,
         contact: Contact,

@@ -6,10 +6,10 @@ session, and under `/sessions/{session_id}`, where the path does.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, replace
 from functools import wraps
-from typing import Annotated, Concatenate, ParamSpec, TypeVar
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 
@@ -45,7 +45,7 @@ MAX_PAGE = 1000
 
 P = ParamSpec("P")
 RequestT = TypeVar("RequestT", ResetRequest, StepRequest)
-Method = Callable[Concatenate["HttpSurface", P], Awaitable[Response]]
+Method = Callable[Concatenate["HttpSurface", P], Coroutine[Any, Any, Response]]
 
 
 def counted(operation: str) -> Callable[[Method[P]], Method[P]]:
@@ -53,7 +53,7 @@ def counted(operation: str) -> Callable[[Method[P]], Method[P]]:
 
     def around(handler: Method[P]) -> Method[P]:
         @wraps(handler)
-        async def count(self: HttpSurface, *args: P.args, **kwargs: P.kwargs) -> Response:
+        async def count(self: HttpSurface, /, *args: P.args, **kwargs: P.kwargs) -> Response:
             with self._engine.meter.timed(SURFACE, operation):
                 return await handler(self, *args, **kwargs)
 

@@ -9,6 +9,7 @@ import asyncio
 import platform
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from metagame import __version__
 
@@ -30,9 +31,9 @@ class MetricsSurface:
     def install(self, app: FastAPI) -> None:
         """Add the route."""
         router = APIRouter(tags=["operations"])
-        router.get("/metrics", summary="What the workers here counted, for Prometheus", response_class=Response)(
-            self.metrics
-        )
+        router.get(
+            "/metrics", summary="What the workers here counted, for Prometheus", response_class=PlainTextResponse
+        )(self.metrics)
         app.include_router(router)
 
     async def metrics(self, request: Request) -> Response:
