@@ -202,6 +202,14 @@ def _refuse(wrong: SettingsError) -> int:
     return SETTINGS_EXIT
 
 
+def _meter() -> tuple[Meter, str | None]:
+    """The worker's meter, and why it is apart from those of its supervisor's other workers, if it must be."""
+    try:
+        return open_meter(), None
+    except OSError as wrong:
+        return Meter(), wrong.strerror or type(wrong).__name__
+
+
 def __getattr__(name: str) -> Any:
     """`app`, made when a server asks for it, so that importing this module starts nothing."""
     if name != "app":
@@ -213,8 +221,11 @@ def __getattr__(name: str) -> Any:
             # uvicorn's --workers: the setting WORKERS knows nothing of them.
             message = f"several workers need {PREFIX}REDIS_URL: without it each would have sessions of its own"
             raise SettingsError(message)  # noqa: TRY301 - one way out for every wrong setting
-        meter = open_meter()
+        meter, why_alone = _meter()
         logs.configure(settings.log_format, meter.worker_id)
+        if why_alone is not None:
+            remedy = "see that TMPDIR, or /tmp, can be written to and has room, and start again"
+            log.warning("this worker's counts are in no other's metrics", reason=why_alone, remedy=remedy)
         for variable, meant in unknown_variables().items():
             log.warning("a variable that is no setting is ignored", variable=variable, did_you_mean=meant)
         app = create_app(settings, meter=meter)
