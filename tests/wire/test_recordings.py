@@ -95,10 +95,11 @@ BOTH = (
     ),
     Known("the page's assets are our own, so that it works without internet", ("docs",), ("body: * -> *",)),
     Known(
-        "routes of ours: readiness, metrics, and sessions as resources",
+        "routes of ours: readiness, metrics, the pool, and sessions as resources",
         ("openapi",),
         (
             'body.paths./metrics: + ["get"]',
+            'body.paths./pool: + ["get"]',
             'body.paths./ready: + ["get"]',
             'body.paths./sessions: + ["get", "post"]',
             'body.paths./sessions/{session_id}: + ["delete", "get"]',
@@ -693,9 +694,9 @@ PRODUCTION = (
     TITLED,
     *DESCRIBED,
     Known(
-        "routes of ours: readiness, metrics",
+        "routes of ours: readiness, metrics, the pool",
         ("openapi",),
-        ('body.paths./metrics: + ["get"]', 'body.paths./ready: + ["get"]'),
+        ('body.paths./metrics: + ["get"]', 'body.paths./pool: + ["get"]', 'body.paths./ready: + ["get"]'),
     ),
     Known(
         "HTTP errors carry a code",
