@@ -20,7 +20,7 @@ KEEPALIVE_INTERVAL_S = 15
 KEEPALIVE_PROBES = 4
 BACKLOG = 4096
 """Connections that may wait to be accepted, as many as Linux allows unless told otherwise: clients come all at once."""
-EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - whoever set it meant it
 KEPT_ALIVE_S = 75
 """Longer than a balancer keeps an idle connection, so that it never sends on one just closed."""
 

@@ -65,8 +65,6 @@ def bench(plan: Plan, url: str, api_key: str | None = None) -> int:
     return DONE if found.passed else CHECK_FAILED
 
 
-
-
 def _headers(plan: Plan, target: Target) -> dict[str, str]:
     found = dict(target.headers)
     for line in plan.headers:
@@ -132,5 +130,3 @@ def _resident_bytes(pid: int) -> int:
         return in_all(resident_bytes, pid)
     except ProcessLookupError as gone:
         raise Refused(USAGE, f"--pid {pid}: there is {gone}.") from None
-
-

@@ -53,7 +53,7 @@ def show_names(*, as_json: bool) -> int:
         listed = [{"name": one.name, "group": one.group, "shows": one.shows} for one in CHECKS]
         print_json(COMMAND, {"checks": listed})
         return DONE
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for name in ("check", "of", "shows that"):
         table.add_column(name, no_wrap=name != "shows that")
     for one in CHECKS:
@@ -93,8 +93,8 @@ async def _check(target: Target, chosen: tuple[Check, ...], survive_s: float | N
     try:
         await _probe(there)
         verdicts = []
-        for one in chosen:
-            with report.busy(console, f"{one.name}: {one.shows}"):
+        for number, one in enumerate(chosen, 1):
+            with report.busy(console, f"check {number} of {len(chosen)}: {one.name}"):
                 verdicts.append(await _verdict(one, there))
         if survive_s is not None:
             survival = await survive(there, survive_s, console)
@@ -133,11 +133,11 @@ async def _verdict(one: Check, there: Deployment) -> Verdict:
     except Exception as odd:  # noqa: BLE001 - whatever a server answers, the other checks go on
         strange = f"an answer of another shape than is due ({type(odd).__name__}: {odd})"
         return Verdict(one.name, one.group, "fail", strange, one.todo)
-    return Verdict(one.name, one.group, "pass", remark or one.shows)
+    return Verdict(one.name, one.group, "pass", f"{one.shows} ({remark})" if remark else one.shows)
 
 
 def _show(console: Console, target: Target, found: Found) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     for no_wrap in (True, True, False):
         table.add_column(no_wrap=no_wrap, overflow="fold")
     group = None

@@ -66,7 +66,7 @@ def serve(  # noqa: PLR0913 - each is a setting, and the server checks it
 
 
 @app.command()
-def demo(
+def demo(  # noqa: PLR0913 - each is an option
     *,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to run at once.")] = 64,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each episode.")] = 50,
@@ -129,7 +129,10 @@ def bench(  # noqa: PLR0913 - each is an option
     ] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a server, Metagame or another of OpenEnv's echo: steps/s, latencies, its CPU time and memory."""
+    """Measure a server: steps/s, latencies, CPU time.
+
+    Metagame, or any other server of OpenEnv's echo.
+    """
     from metagame.cli import bench as running  # noqa: PLC0415 - `serve` and `--help` need none of it
     from metagame.cli.measured import Plan  # noqa: PLC0415 - as above
 
@@ -150,8 +153,6 @@ def bench(  # noqa: PLR0913 - each is an option
         as_json=as_json,
     )
     run(running.COMMAND, lambda: running.bench(plan, url, api_key), as_json=as_json, judges=True, stopped=_STOPPED)
-
-
 
 
 def _is_ours(name: str) -> bool:

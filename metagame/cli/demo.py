@@ -150,5 +150,3 @@ def _show(
         ],
     )
     report.print_errors(console, found.errors)
-
-

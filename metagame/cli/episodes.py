@@ -127,7 +127,10 @@ async def run(
     started = time.perf_counter()
     try:
         await asyncio.gather(
-            *(_play(WebSocketTransport(address, headers=headers), one, steps, progress, connecting) for one in transcripts)
+            *(
+                _play(WebSocketTransport(address, headers=headers), one, steps, progress, connecting)
+                for one in transcripts
+            )
         )
     finally:
         progress.finished.set()

@@ -112,7 +112,7 @@ def _names(incomplete: str) -> list[str]:
     return [one.name for one in CHECKS if one.name.startswith(incomplete)]
 
 
-def check(
+def check(  # noqa: PLR0913 - each is an option
     *,
     url: Annotated[
         str | None, typer.Argument(help="The server's address, such as http://localhost:8000.", metavar="URL")
@@ -131,7 +131,10 @@ def check(
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a deployment: does it serve OpenEnv, and do its sessions survive? Exits with 1 where a check failed."""
+    """Check a deployment: OpenEnv, and what survives.
+
+    Each check that fails says what is wrong and what to do; exits with 1 if one did.
+    """
     from metagame.cli import check as doing  # noqa: PLC0415 - as above
 
     def work() -> int:

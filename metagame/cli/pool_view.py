@@ -39,7 +39,7 @@ def view(  # noqa: PLR0913 - what a screen is made of
         parts.append(Text(f"Not the newest: {wrong}", style="red"))
     parts += [Text(), _summary(pool, history, width), Text(), _workers(pool["workers"], width, height)]
     if pool["redis"]:
-        parts += [Text(), _redis(pool["redis"])]
+        parts += [Text(), _redis(pool["redis"], width)]
     return Group(*parts)
 
 
@@ -70,7 +70,7 @@ def sparkline(values: Sequence[float], columns: int) -> str:
 
 def _summary(pool: Mapping[str, Any], history: Iterable[float], width: int) -> Table:
     sessions, latency = pool["sessions"], pool.get("latency_ms") or {}
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     room = f" of {_number(sessions['max'])}" if sessions.get("max") else ""
@@ -95,14 +95,14 @@ def _summary(pool: Mapping[str, Any], history: Iterable[float], width: int) -> T
 
 def _workers(workers: Sequence[Mapping[str, Any]], width: int, height: int | None) -> RenderableType:
     wide = width >= _WIDE
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("worker", no_wrap=True)
     if wide:
         table.add_column("host", overflow="ellipsis", no_wrap=True, max_width=16)
         table.add_column("pid", justify="right", no_wrap=True)
         table.add_column("version", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for name in ("sockets", "steps/s", "p50", "p99", "Redis p99", "memory", "CPU"):
+    for name in ("sockets", "steps/s", "p50", "p99", "Redis p99" if wide else "Redis", "memory", "CPU"):
         table.add_column(name, justify="right", no_wrap=True)
     if wide:
         table.add_column("up for", justify="right", no_wrap=True)
@@ -114,14 +114,14 @@ def _workers(workers: Sequence[Mapping[str, Any]], width: int, height: int | Non
         table.add_row(
             plain(one["worker_id"]),
             *([plain(one.get("host", "")), str(one.get("pid", "")), plain(one.get("version", ""))] if wide else []),
-            _state(one),
+            _state(one, since=wide),
             _number(one.get("attached")),
             _rate(one.get("steps_per_s")),
             _ms(latency.get("p50")),
             _ms(latency.get("p99")),
             _ms(redis.get("p99")),
             _bytes(one.get("resident_bytes")),
-            "–" if one.get("cpu") is None else f"{one['cpu']:.0%}",
+            "-" if one.get("cpu") is None else f"{one['cpu']:.0%}",
             *([_age(one.get("started_at"))] if wide else []),
         )
     if len(order) <= room:
@@ -129,9 +129,10 @@ def _workers(workers: Sequence[Mapping[str, Any]], width: int, height: int | Non
     return Group(table, Text(f"and {len(order) - room} more{', all ready' if _ready(order[room:]) else ''}"))
 
 
-def _redis(nodes: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("redis", "role", "state", "version"):
+def _redis(nodes: Sequence[Mapping[str, Any]], width: int) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    wide = width >= _WIDE
+    for name in ("redis", "role", "state", *(["version"] if wide else [])):
         table.add_column(name, no_wrap=name != "redis", overflow="fold")
     for name in ("memory", "clients", "commands/s"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -142,19 +143,19 @@ def _redis(nodes: Sequence[Mapping[str, Any]]) -> Table:
             plain(one["node"]),
             plain(one.get("role", "")),
             _state(one),
-            plain(one.get("version") or "–"),
+            *([plain(one.get("version") or "-")] if wide else []),
             _bytes(used) + (f" of {_bytes(most)}" if most else ""),
             _number(one.get("clients")),
             _rate(one.get("commands_per_s")),
-            plain(one.get("fsync") or "on") if one.get("aof") else "–" if one.get("aof") is None else "off",
+            plain(one.get("fsync") or "on") if one.get("aof") else "-" if one.get("aof") is None else "off",
         )
     return table
 
 
-def _state(one: Mapping[str, Any]) -> Text:
+def _state(one: Mapping[str, Any], *, since: bool = False) -> Text:
     state = plain(one.get("state", ""))
-    since = one.get("seen_s")
-    told = f" {in_time(since)}" if state == "silent" and since is not None else ""
+    seen_s = one.get("seen_s")
+    told = f" {in_time(seen_s)}" if since and state == "silent" and seen_s is not None else ""
     return Text(state + told, style=_STATES.get(state, ""))
 
 
@@ -170,24 +171,24 @@ def _states(several: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _age(started_at: float | None) -> str:
-    return "–" if started_at is None else in_time(max(0.0, time.time() - started_at))
+    return "-" if started_at is None else in_time(max(0.0, time.time() - started_at))
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
+    return "-" if value is None else f"{value:,.0f}"
 
 
 def _rate(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+    return "-" if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} ms" if value < 10 else f"{value:,.0f} ms"
+    return "-" if value is None else f"{value:.2f} ms" if value < 10 else f"{value:,.0f} ms"
 
 
 def _bytes(value: float | None) -> str:
     if value is None:
-        return "–"
+        return "-"
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if value >= size:
             return f"{value / size:.{1 if value < 10 * size else 0}f} {unit}"

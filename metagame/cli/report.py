@@ -22,8 +22,6 @@ _REFRESH_S = 0.1
 _ERRORS_SHOWN = 5
 
 
-
-
 def console_of(*, as_json: bool = False) -> Console:
     """Where tables and lines go: a terminal breaks long lines anywhere, so they are broken between words there."""
     return Console(quiet=as_json, soft_wrap=not sys.stdout.isatty())

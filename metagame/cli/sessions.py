@@ -60,15 +60,16 @@ def show_one(url: str, api_key: str | None, session_id: str, *, as_json: bool) -
 def watch(url: str, api_key: str | None, session_id: str, every_s: float, *, as_json: bool) -> int:
     """Show each change of the session until it ends."""
     with Server(target_of(url, api_key)) as server:
-        item = server.session(session_id)
+        last = server.session(session_id)
         with _shown(as_json=as_json) as show:
-            show(item, None)
-            for item in _looks(server, session_id, every_s, show, item):
+            show(last, None)
+            for item in _looks(server, session_id, every_s, show, last):
                 show(item, None)
+                last = item
     if as_json:
         print_json("sessions watch", {"session_id": session_id, "ended": True})
     else:
-        where = "" if item["step_count"] is None else f" at step {item['step_count']}, or later"
+        where = "" if last["step_count"] is None else f" at step {last['step_count']}, or later"
         sys.stdout.write(f"The session ended{where}.\n")
     return DONE
 
@@ -185,7 +186,7 @@ def _line(item: Item) -> str:
 
 
 def _details(item: Item, wrong: str | None = None) -> Table:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in (
@@ -203,7 +204,7 @@ def _details(item: Item, wrong: str | None = None) -> Table:
 
 
 def _table(items: list[Item], width: int) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     longest = max(len(item["session_id"]) for item in items)
     # The id is what is copied from here: the episode's name is cut before it.
     table.add_column("session", overflow="fold", width=min(longest, max(_SHORTEST_ID, width - _ROOM_BESIDE_ID)))
@@ -215,7 +216,7 @@ def _table(items: list[Item], width: int) -> Table:
     for item in items:
         table.add_row(
             item["session_id"],
-            report.plain(item["episode_id"] or "–"),
+            report.plain(item["episode_id"] or "-"),
             _count(item["step_count"]),
             _count(item["generation"]),
             _attached(item),
@@ -235,7 +236,5 @@ def _attached(item: Item) -> str:
 
 def _expires(item: Item) -> str:
     if item["attached"] or item["expires_in_s"] is None:
-        return "–"
+        return "-"
     return f"in {report.in_time(item['expires_in_s'])}"
-
-

@@ -159,9 +159,7 @@ def _found(transcripts: list[Transcript]) -> Survival:
 
 
 @asynccontextmanager
-async def _told(
-    console: Console, transcripts: list[Transcript], began: float, seconds: float
-) -> AsyncIterator[None]:
+async def _told(console: Console, transcripts: list[Transcript], began: float, seconds: float) -> AsyncIterator[None]:
     """Says how it goes while the block runs: in one line on a terminal, a line now and then elsewhere."""
 
     def line() -> str:

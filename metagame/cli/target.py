@@ -29,8 +29,6 @@ _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 _ABSENT = frozenset({404, 405})
 
 
-
-
 class Unreachable(Refused):
     """Nobody answers, or somebody says that he cannot now: asked again later, there may be an answer."""
 
@@ -159,7 +157,9 @@ def nobody_answers(url: str, lost: Exception) -> str:
     """The words for a server that is not there."""
     reason = reason_of(lost) if isinstance(lost, httpx.TransportError) else str(lost)
     if "CERTIFICATE" in reason or "SSL" in reason:
-        return f"No secure connection to {url}: {reason}. Check the certificate, or whether the URL begins with http://."
+        return (
+            f"No secure connection to {url}: {reason}. Check the certificate, or whether the URL begins with http://."
+        )
     return f"No server answers at {url}: {reason}. `metagame serve` starts one on port 8000."
 
 
@@ -170,11 +170,9 @@ def refusal(target: Target, path: str, response: httpx.Response, *, there: bool 
     match status:
         case 401:
             return Refused(USAGE, _wants_key(target, response.headers.get("www-authenticate", "")))
-        case 403 if said:
-            return Refused(USAGE, f"{url} refuses {path} (HTTP status 403): {said}")
         case 403:
-            text = f"{url} refuses {path} with HTTP status 403, and not in Metagame's words: a proxy or firewall"
-            return Refused(USAGE, f"{text} before it does. Ask whoever runs it to let this path through.")
+            a_proxys = "not in Metagame's words, so a proxy or firewall before it does: let this path through there"
+            return Refused(USAGE, f"{url} refuses {path} (HTTP status 403): {said or a_proxys}")
         case _ if status in _ABSENT:
             return _not_there(url, path, response, there=there)
         case 429 | 502 | 503 | 504:
@@ -182,9 +180,8 @@ def refusal(target: Target, path: str, response: httpx.Response, *, there: bool 
         case _ if response.is_redirect:
             where = response.headers.get("location", "elsewhere")
             return Refused(USAGE, f"{url} leads to {where}. Give that server's address as the URL.")
-        case _ if said:
-            return Refused(UNREACHABLE, f"{url} refuses {path} (HTTP status {status}): {said}")
-    return Refused(UNREACHABLE, _not_metagame(url, f"HTTP status {status}"))
+    refuses = f"{url} refuses {path} (HTTP status {status}): {said}"
+    return Refused(UNREACHABLE, refuses if said else _not_metagame(url, f"HTTP status {status}"))
 
 
 def body_of(response: httpx.Response) -> dict[str, Any]:
@@ -217,7 +214,9 @@ def _not_there(url: str, path: str, response: httpx.Response, *, there: bool) ->
 def _wants_key(target: Target, challenge: str) -> str:
     url = target.url
     if challenge.lower().startswith("basic"):
-        return f"A proxy before {url} wants a user and a password: put them into the URL, as https://user:password@host."
+        return (
+            f"A proxy before {url} wants a user and a password: put them into the URL, as https://user:password@host."
+        )
     if target.keyed:
         return f"{url} does not take this API key (HTTP status 401): it is none of the server's METAGAME_API_KEYS."
     return f"{url} wants an API key (HTTP status 401): pass --api-key, or set METAGAME_API_KEY."

@@ -20,8 +20,6 @@ from tests.processes import processes_with
 SMALL = ("--episodes", "8", "--steps", "20")
 
 
-
-
 def test_the_demo_checks_every_answer_and_says_how_to_go_on(tmp_path: Path) -> None:
     done = metagame("demo", *SMALL, TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr

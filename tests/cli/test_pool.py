@@ -92,7 +92,20 @@ def test_the_status_shows_sessions_steps_latencies_errors_workers_and_redis() ->
     assert ["42%", "3", "h"] in [row[-3:] for row in rows]
     [silent] = [line for line in done.stdout.splitlines() if "c3d4e5f6" in line]
     assert "silent 9.4 s" in silent
-    assert ["127.0.0.1:6379", "primary", "up", "7.0.15", "12", "MB", "of", "1.0", "GB", "8", "1,200", "everysec"] in rows
+    assert [
+        "127.0.0.1:6379",
+        "primary",
+        "up",
+        "7.0.15",
+        "12",
+        "MB",
+        "of",
+        "1.0",
+        "GB",
+        "8",
+        "1,200",
+        "everysec",
+    ] in rows
     assert any(row[:3] == ["127.0.0.1:6380", "replica", "down"] for row in rows)
 
 
@@ -105,7 +118,7 @@ def test_those_in_trouble_come_first() -> None:
 def test_a_pool_in_memory_that_measured_nothing_yet_is_shown_too() -> None:
     with scripted({"/pool": Said(200, IN_MEMORY)}) as server:
         shown = metagame("pool", "status", server.url).stdout
-    assert "p50 –   p90 –   p99 –   p99.9 –" in shown
+    assert "p50 -   p90 -   p99 -   p99.9 -" in shown
     assert "replica" not in shown
 
 
@@ -131,20 +144,22 @@ def test_json_is_the_pools_own_words() -> None:
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_on_a_terminal_nothing_is_wider_than_it(columns: int) -> None:
-    with scripted({"/pool": Said(200, POOL)}) as server, on_terminal(
-        "pool", "status", server.url, columns=columns
-    ) as terminal:
+    with (
+        scripted({"/pool": Said(200, POOL)}) as server,
+        on_terminal("pool", "status", server.url, columns=columns) as terminal,
+    ):
         assert terminal.ends() == 0
         assert terminal.widest <= columns
-        for text in ("a1b2c3d4", "everysec", "p99.9 13 ms", "silent 9.4 s"):
+        for text in ("a1b2c3d4", "everysec", "p99.9 13 ms", "silent"):
             assert text in terminal.text
         assert ("web-1" in terminal.text) == (columns == 120)
 
 
 def test_a_watch_on_a_terminal_draws_steps_and_ends_with_130() -> None:
-    with scripted({"/pool": Said(200, POOL)}) as server, on_terminal(
-        "pool", "watch", server.url, "--every", "0.2"
-    ) as terminal:
+    with (
+        scripted({"/pool": Said(200, POOL)}) as server,
+        on_terminal("pool", "watch", server.url, "--every", "0.2") as terminal,
+    ):
         terminal.until("812/s")
         server.answers["/pool"] = Said(200, changed(steps={"total": 1, "per_s": 406.2}))
         terminal.until("406/s", "█▅")
@@ -153,9 +168,10 @@ def test_a_watch_on_a_terminal_draws_steps_and_ends_with_130() -> None:
 
 
 def test_a_watch_outlives_a_server_that_is_away_and_says_so() -> None:
-    with scripted({"/pool": Said(200, POOL)}) as server, on_terminal(
-        "pool", "watch", server.url, "--every", "0.2", columns=160
-    ) as terminal:
+    with (
+        scripted({"/pool": Said(200, POOL)}) as server,
+        on_terminal("pool", "watch", server.url, "--every", "0.2", columns=160) as terminal,
+    ):
         terminal.until("812/s")
         server.answers["/pool"] = Said(503, {"detail": "The store is away.", "code": "SESSION_ERROR"})
         terminal.until("Not the newest:", "The store is away.")
@@ -167,9 +183,10 @@ def test_a_watch_outlives_a_server_that_is_away_and_says_so() -> None:
 def test_a_screen_that_is_too_short_shows_those_in_trouble_and_counts_the_rest() -> None:
     many = [WORKER | {"worker_id": f"{number:08x}"} for number in range(40)]
     trouble = WORKER | {"worker_id": "ffffffff", "state": "silent"}
-    with scripted({"/pool": Said(200, changed(workers=[*many, trouble]))}) as server, on_terminal(
-        "pool", "watch", server.url, lines=24
-    ) as terminal:
+    with (
+        scripted({"/pool": Said(200, changed(workers=[*many, trouble]))}) as server,
+        on_terminal("pool", "watch", server.url, lines=24) as terminal,
+    ):
         terminal.until("ffffffff", "more, all ready", "everysec")
 
 

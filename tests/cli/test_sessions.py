@@ -44,8 +44,8 @@ def test_the_list_shows_where_each_session_stands(echo_server: Server, client: h
     assert (done.returncode, done.stderr) == (0, "")
     rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
     assert rows["rollout-1"][1:5] == [EPISODE, "3", "4", "none"]
-    assert rows["rollout-2"][1:3] == ["–", "0"]
-    assert rows["rollout-3"][4:] == ["attached", "–"]
+    assert rows["rollout-2"][1:3] == ["-", "0"]
+    assert rows["rollout-3"][4:] == ["attached", "-"]
     assert rows["rollout-1"][5:] == ["in", "60", "min"]
     assert f"3 sessions at {echo_server.url}" in done.stdout
 
@@ -117,7 +117,18 @@ def test_a_session_that_is_not_there_exits_with_1(echo_server: Server) -> None:
 def test_a_watch_shows_each_change_until_the_session_ends(echo_server: Server, client: httpx.Client) -> None:
     plays(client, "watched", 1)
     watch = subprocess.Popen(
-        [sys.executable, "-m", "metagame", "sessions", "watch", echo_server.url, "watched", "--json", "--every", "0.05"],
+        [
+            sys.executable,
+            "-m",
+            "metagame",
+            "sessions",
+            "watch",
+            echo_server.url,
+            "watched",
+            "--json",
+            "--every",
+            "0.05",
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )

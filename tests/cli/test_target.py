@@ -67,7 +67,9 @@ def test_a_url_that_names_a_session_is_told_the_servers() -> None:
 
 
 @pytest.mark.parametrize("name", ["list", "show", "status", "check", "demo"])
-@pytest.mark.parametrize("body", ["<html>Welcome</html>", {"detail": "Not Found"}, []], ids=["page", "other API", "list"])
+@pytest.mark.parametrize(
+    "body", ["<html>Welcome</html>", {"detail": "Not Found"}, []], ids=["page", "other API", "list"]
+)
 def test_what_is_not_metagame_exits_with_3_and_is_named(name: str, body: object) -> None:
     with scripted({"": Said(404, body)}) as server:
         said = refused(3, *at(server.url, COMMANDS[name]))
@@ -94,9 +96,7 @@ KEYLESS = Said(401, {"detail": "An API key is needed.", "code": "UNAUTHORIZED"},
 def test_a_server_that_wants_a_key_says_how_to_give_one(name: str) -> None:
     with scripted({"": KEYLESS}) as server:
         said = refused(2, *at(server.url, COMMANDS[name]))
-        assert said == (
-            f"{server.url} wants an API key (HTTP status 401): pass --api-key, or set METAGAME_API_KEY."
-        )
+        assert said == (f"{server.url} wants an API key (HTTP status 401): pass --api-key, or set METAGAME_API_KEY.")
         said = refused(2, *at(server.url, COMMANDS[name], "--api-key", "a-wrong-key"))
     assert "does not take this API key" in said
     assert "a-wrong-key" not in said

@@ -19,7 +19,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
-from metagame.cli.checks.verdict import Failed
+from metagame.cli.checks.verdict import Failed, fail
 from metagame.cli.target import KEY_HEADER, Target
 from metagame.client.http import reason_of
 
@@ -44,13 +44,13 @@ class Reply:
         """The JSON object in an answer with one of these statuses; anything else has failed."""
         self.expect_status(*statuses)
         if not isinstance(self.body, dict):
-            raise Failed(f"{self.asked} is not answered with a JSON object")
+            fail(f"{self.asked} is not answered with a JSON object")
         return self.body
 
     def expect_status(self, *statuses: int) -> None:
         """An answer with one of these statuses; any other has failed."""
         if self.status not in statuses:
-            raise Failed(f"{self.asked} is answered with HTTP status {self.status}{_told(self.body)}")
+            fail(f"{self.asked} is answered with HTTP status {self.status}{_told(self.body)}")
 
 
 class Closed(Failed):
@@ -82,13 +82,13 @@ class Socket:
         except ConnectionClosed as closed:
             raise _closed(closed) from None
         except TimeoutError:
-            raise Failed(f"no answer to a frame within {ANSWER_S:g} s") from None
+            fail(f"no answer to a frame within {ANSWER_S:g} s")
         try:
             frame = json.loads(text)
         except ValueError:
             frame = None
         if not isinstance(frame, dict):
-            raise Failed("a frame that is no JSON object came as an answer")
+            fail("a frame that is no JSON object came as an answer")
         return frame
 
     async def ask(self, frame: Frame | str) -> Frame:
@@ -115,7 +115,7 @@ class Socket:
         answer = await self.ask(frame)
         data = data_of(answer, "error")
         if codes and data.get("code") not in codes:
-            raise Failed(f"the error's code is {data.get('code')}, not {' or '.join(codes)}: {_text(data)}")
+            fail(f"the error's code is {data.get('code')}, not {' or '.join(codes)}: {_text(data)}")
         return data
 
     def drop(self) -> None:
@@ -164,7 +164,7 @@ class Deployment:
         try:
             response = await self._client.send(request)
         except httpx.TransportError as lost:
-            raise Failed(f"{asked} is not answered: {reason_of(lost)}") from None
+            fail(f"{asked} is not answered: {reason_of(lost)}")
         try:
             found = response.json()
         except ValueError:
@@ -190,9 +190,9 @@ class Deployment:
             )
         except InvalidStatus as wrong:
             status = wrong.response.status_code
-            raise Failed(f"{_shown(path)}: the handshake is answered with HTTP status {status}") from None
+            fail(f"{_shown(path)}: the handshake is answered with HTTP status {status}")
         except (InvalidHandshake, InvalidMessage, OSError, TimeoutError, ConnectionClosed) as wrong:
-            raise Failed(f"{_shown(path)}: no socket opens ({wrong or type(wrong).__name__})") from None
+            fail(f"{_shown(path)}: no socket opens ({wrong or type(wrong).__name__})")
         socket = Socket(connection)
         try:
             yield socket
@@ -219,7 +219,7 @@ class Deployment:
         if not self.production:
             reply = await self.http("DELETE", f"/sessions/{session_id}")
             if reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:
-                raise Failed(f"{reply.asked} is answered with HTTP status {reply.status}")
+                fail(f"{reply.asked} is answered with HTTP status {reply.status}")
             return
         async with self.socket(by_path(session_id)) as socket:
             await socket.send({"type": "close"})
@@ -246,10 +246,10 @@ def data_of(frame: Frame, kind: str) -> dict[str, Any]:
     """The data of a frame that must be of this type."""
     data = frame.get("data")
     if not isinstance(data, dict):
-        raise Failed(f"a frame without data came where one of type {kind} is due")
+        fail(f"a frame without data came where one of type {kind} is due")
     if frame.get("type") != kind:
         told = f": {_text(data)}" if frame.get("type") == "error" else ""
-        raise Failed(f"a frame of type {frame.get('type')} came where one of type {kind} is due{told}")
+        fail(f"a frame of type {frame.get('type')} came where one of type {kind} is due{told}")
     return data
 
 
@@ -258,9 +258,9 @@ def check_step(data: dict[str, Any], message: str, number: int) -> None:
     observation = data.get("observation")
     echoed = observation.get("echoed_message") if isinstance(observation, dict) else None
     if echoed != message:
-        raise Failed(f"the echo is {_short(echoed)}, not {_short(message)} as was sent")
+        fail(f"the echo is {_short(echoed)}, not {_short(message)} as was sent")
     if step_number(data) != number:
-        raise Failed(f"step {number} is answered as step {step_number(data)}")
+        fail(f"step {number} is answered as step {step_number(data)}")
 
 
 def step_number(data: dict[str, Any]) -> int | None:
@@ -276,9 +276,9 @@ def check_state(data: dict[str, Any], episode_id: str | None, step_count: int) -
     """The session must stand exactly here."""
     found = (data.get("episode_id"), data.get("step_count"))
     if found[0] != episode_id:
-        raise Failed(f"the state is of episode {_short(found[0])}, not of {_short(episode_id)}: another took its place")
+        fail(f"the state is of episode {_short(found[0])}, not of {_short(episode_id)}: another took its place")
     if found[1] != step_count:
-        raise Failed(f"the state says step_count {found[1]}, not {step_count}")
+        fail(f"the state says step_count {found[1]}, not {step_count}")
 
 
 def _closed(closed: ConnectionClosed) -> Closed:
@@ -299,7 +299,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
-def _hidden(path: str) -> str:
+def _shown(path: str) -> str:
+    """The path without the id of a session of ours."""
     return re.sub(f"{_PREFIX}[0-9a-f]+", "{id}", path)
-
-

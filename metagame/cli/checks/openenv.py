@@ -13,7 +13,7 @@ from metagame.cli.checks.deployment import (
     data_of,
     step_frame,
 )
-from metagame.cli.checks.verdict import OPENENV, Failed, Skipped, check
+from metagame.cli.checks.verdict import OPENENV, Failed, check, fail, skip
 
 MESSAGES = ("Hello, World!", "one", "", "é", "e\u0301", "héé😀", "👩‍👩‍👧", "a\0b", "line\nbreak", "x" * 5_000)
 """Lengths that are code points, not bytes, UTF-16 units or signs on a screen; and what C would end a text at."""
@@ -36,7 +36,7 @@ async def health(there: Deployment) -> str:
     """The one thing that every probe asks."""
     body = (await there.http("GET", "/health")).expect(200)
     if body.get("status") != "healthy":
-        raise Failed(f"its status is {body.get('status')!r}, not 'healthy'")
+        fail(f"its status is {body.get('status')!r}, not 'healthy'")
     return ""
 
 
@@ -46,7 +46,7 @@ async def metadata(there: Deployment) -> str:
     body = (await there.http("GET", "/metadata")).expect(200)
     for key in ("name", "description"):
         if not isinstance(body.get(key), str):
-            raise Failed(f"its {key} is no text")
+            fail(f"its {key} is no text")
     return f"{body['name']} {body.get('version') or ''}".strip()
 
 
@@ -56,10 +56,10 @@ async def schema(there: Deployment) -> str:
     body = (await there.http("GET", "/schema")).expect(200)
     for key in ("action", "observation", "state"):
         if not isinstance(body.get(key), dict):
-            raise Failed(f"it has no {key}")
+            fail(f"it has no {key}")
     required = body["action"].get("required")
     if not isinstance(required, list) or len(required) != 1:
-        raise Failed(f"an action's required fields are {required!r}, not one")
+        fail(f"an action's required fields are {required!r}, not one")
     return f"the action's field is {required[0]}"
 
 
@@ -68,9 +68,9 @@ async def environments(there: Deployment) -> str:
     """OpenEnv's task API begins here."""
     reply = await there.http("GET", "/list_environments")
     if reply.status == 404:
-        raise Skipped("not served; OpenEnv's own servers have it since 0.4.2")
+        skip("not served; OpenEnv's own servers have it since 0.4.2")
     if reply.status != 200 or not isinstance(reply.body, list) or not reply.body:
-        raise Failed(f"{reply.asked} is answered with HTTP status {reply.status} and no list of names")
+        fail(f"{reply.asked} is answered with HTTP status {reply.status} and no list of names")
     return ", ".join(map(str, reply.body))
 
 
@@ -80,10 +80,10 @@ async def mode(there: Deployment) -> str:
     paths = (await there.http("GET", "/openapi.json")).expect(200).get("paths")
     found = [path for path in _CONTROL if isinstance(paths, dict) and path in paths]
     if found and len(found) < len(_CONTROL):
-        raise Failed(f"of {', '.join(_CONTROL)} there is only {', '.join(found)}")
+        fail(f"of {', '.join(_CONTROL)} there is only {', '.join(found)}")
     if bool(found) == there.production:
         absent = "absent" if there.production else "there"
-        raise Failed(f"GET /state is {absent}, and /openapi.json says otherwise: some workers are in another mode")
+        fail(f"GET /state is {absent}, and /openapi.json says otherwise: some workers are in another mode")
     return "production: sockets only" if there.production else "simulation"
 
 
@@ -93,7 +93,7 @@ async def socket(there: Deployment) -> str:
     async with there.socket() as one:
         ready = await one.reset(seed=7, episode_id="metagame-check")
         if ready.get("done") is not False:
-            raise Failed(f"the reset's done is {ready.get('done')!r}, not false")
+            fail(f"the reset's done is {ready.get('done')!r}, not false")
         await one.step("Hello, World!", 1)
         check_state(await one.state(), "metagame-check", 1)
     return ""
@@ -112,7 +112,7 @@ async def order(there: Deployment) -> str:
             check_step(data_of(await one.receive(), "observation"), f"ahead {number}", number)
         found = data_of(await one.receive(), "state").get("step_count")
     if found != AHEAD:
-        raise Failed(f"the state behind {AHEAD} steps says step_count {found}")
+        fail(f"the state behind {AHEAD} steps says step_count {found}")
     return f"{AHEAD + 2} frames"
 
 
@@ -126,10 +126,10 @@ async def rewards(there: Deployment) -> str:
             found = (data["observation"].get("message_length"), data.get("reward"))
             expected = (len(message), len(message) / 10)
             if found != expected:
-                raise Failed(f"length and reward of {message[:20]!r} are {found}, not {expected}")
+                fail(f"length and reward of {message[:20]!r} are {found}, not {expected}")
         state = await one.state()
     if state.get("step_count") != len(MESSAGES):
-        raise Failed(f"step_count is {state.get('step_count')} after {len(MESSAGES)} steps")
+        fail(f"step_count is {state.get('step_count')} after {len(MESSAGES)} steps")
     return f"{len(MESSAGES)} messages"
 
 
@@ -141,7 +141,7 @@ async def error_frames(there: Deployment) -> str:
             try:
                 await one.refused(frame, *codes)
             except Failed as wrong:
-                raise Failed(f"a frame {which}: {wrong}") from None
+                fail(f"a frame {which}: {wrong}")
     return f"{len(BAD_FRAMES)} kinds"
 
 
@@ -155,7 +155,7 @@ async def bad_frame(there: Deployment) -> str:
                 await one.refused(frame)
                 await one.step(f"after {which}", number)
             except Failed as wrong:
-                raise Failed(f"after a frame {which}: {wrong}") from None
+                fail(f"after a frame {which}: {wrong}")
     return ""
 
 
@@ -164,10 +164,10 @@ async def tools(there: Deployment) -> str:
     """In a session that OpenEnv's method makes, as its MCPToolClient does."""
     listed = await rpc(there, "tools/list", {})
     if "error" in listed:
-        raise Skipped(f"no tools are served: {listed['error'].get('message')}")
+        skip(f"no tools are served: {listed['error'].get('message')}")
     found = listed.get("result", {}).get("tools")
     if not isinstance(found, list) or not found:
-        raise Failed("tools/list lists none")
+        fail("tools/list lists none")
     names = ", ".join(str(one.get("name")) for one in found)
     fitting = [one for one in found if (one.get("inputSchema") or {}).get("required") == ["message"]]
     if not fitting:
@@ -176,11 +176,11 @@ async def tools(there: Deployment) -> str:
     call = {"name": fitting[0]["name"], "arguments": {"message": "a tool's"}, "session_id": session_id}
     result = _result(await rpc(there, "tools/call", call))
     if result.get("is_error") or "a tool's" not in str(result):
-        raise Failed(f"{fitting[0]['name']} does not answer with the message")
+        fail(f"{fitting[0]['name']} does not answer with the message")
     if not there.production:
         state = (await there.http("GET", f"/sessions/{session_id}/state")).expect(200)
         if state.get("step_count") != 1:
-            raise Failed(f"the call was no step: step_count is {state.get('step_count')}", "Update the server.")
+            fail(f"the call was no step: step_count is {state.get('step_count')}", "Update the server.")
     _result(await rpc(there, "openenv/session/close", {"session_id": session_id}))
     return names
 
@@ -190,14 +190,14 @@ async def rpc(there: Deployment, method: str, params: dict[str, Any]) -> dict[st
     call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     reply = await there.http("POST", "/mcp", call)
     if reply.status in {404, 405}:
-        raise Skipped("/mcp is not served; OpenEnv's own servers have it since 0.2.2")
+        skip("/mcp is not served; OpenEnv's own servers have it since 0.2.2")
     return reply.expect(200)
 
 
 def _result(answer: dict[str, Any]) -> dict[str, Any]:
     result = answer.get("result")
     if not isinstance(result, dict):
-        raise Failed(f"a call is refused: {(answer.get('error') or {}).get('message')}")
+        fail(f"a call is refused: {(answer.get('error') or {}).get('message')}")
     return result
 
 

@@ -6,6 +6,7 @@ What OpenEnv's own server, which keeps a session in one worker's memory, does no
 from __future__ import annotations
 
 import asyncio
+import time
 
 from metagame.cli.checks.deployment import (
     Deployment,
@@ -18,7 +19,7 @@ from metagame.cli.checks.deployment import (
 )
 from metagame.cli.checks.openenv import rpc
 from metagame.cli.checks.survival import EPISODE, NOT_OURS, ONE_POOL, UPDATE, until_closed
-from metagame.cli.checks.verdict import SURVIVAL, Failed, Skipped, check
+from metagame.cli.checks.verdict import SURVIVAL, check, fail, skip
 
 TOGETHER, EACH = 5, 8
 """Connections that step one session at the same time, and how often."""
@@ -35,11 +36,11 @@ async def ready(there: Deployment) -> str:
     reply = await there.http("GET", "/ready")
     status = reply.body.get("status") if isinstance(reply.body, dict) else None
     if status == "redis_unavailable":
-        raise Failed("the worker's Redis is away", "See whether Redis runs, and METAGAME_REDIS_URL leads there.")
+        fail("the worker's Redis is away", "See whether Redis runs, and METAGAME_REDIS_URL leads there.")
     if status == "draining":
-        raise Failed("a worker that is leaving got the request", "Have the balancer ask /ready, and wait for the roll.")
+        fail("a worker that is leaving got the request", "Have the balancer ask /ready, and wait for the roll.")
     if reply.status != 200 or status != "ready":
-        raise Failed(f"{reply.asked} is answered with HTTP status {reply.status}", NOT_OURS)
+        fail(f"{reply.asked} is answered with HTTP status {reply.status}", NOT_OURS)
     return ""
 
 
@@ -50,7 +51,7 @@ async def create_then_attach(there: Deployment) -> str:
         made = await rpc(there, "openenv/session/create", {})
         session_id = (made.get("result") or {}).get("session_id")
         if not isinstance(session_id, str):
-            raise Skipped(f"openenv/session/create is not served: {(made.get('error') or {}).get('message')}")
+            skip(f"openenv/session/create is not served: {(made.get('error') or {}).get('message')}")
         there.ends(session_id)
         async with there.socket(by_query(session_id)) as one:
             await one.reset(episode_id=EPISODE)
@@ -76,7 +77,7 @@ async def concurrent_steps(there: Deployment) -> str:
     due = list(range(1, TOGETHER * EACH + 1))
     if found != due:
         lost, twice = set(due) - set(found), {number for number in found if found.count(number) > 1}
-        raise Failed(f"of {len(due)} steps {len(lost)} have no number of their own; {sorted(twice)} were given twice")
+        fail(f"of {len(due)} steps {len(lost)} have no number of their own; {sorted(twice)} were given twice")
     check_state((await there.http("GET", f"{path}/state")).expect(200), EPISODE, TOGETHER * EACH)
     return f"{TOGETHER * EACH} steps of {TOGETHER} connections"
 
@@ -92,12 +93,14 @@ async def anonymous_ends(there: Deployment) -> str:
     async with there.socket() as other:
         state = await other.state()
         if state.get("step_count") != 0 or state.get("episode_id") == EPISODE:
-            raise Failed("a new socket stands in the session of one that is gone")
+            fail("a new socket stands in the session of one that is gone")
     data = told.get("data") if told.get("type") == "mcp" else None
     session_id = (data.get("result") or {}).get("session_id") if isinstance(data, dict) else None
     if there.production or not isinstance(session_id, str):
         return "a new socket is a new session"
-    return await _gone(there, session_id)
+    if not await _is_gone(there, there.ends(session_id)):
+        fail(f"the session is still there {GONE_S:g} s after its socket was lost")
+    return ""
 
 
 @check("ended-stays-ended", SURVIVAL, "an ended session is gone for good, on every surface", ONE_POOL)
@@ -145,24 +148,22 @@ async def shared_pool(there: Deployment) -> str:
 async def api_key(there: Deployment) -> str:
     """Only where this command was given a key."""
     if not there.target.keyed:
-        raise Skipped("no key was given, and the server asks for none")
+        skip("no key was given, and the server asks for none")
     reply = await there.http("GET", "/schema", keyless=True)
     if reply.status == 200:
-        raise Skipped("the server asks for no key: METAGAME_API_KEYS is not set there")
+        skip("the server asks for no key: METAGAME_API_KEYS is not set there")
     if reply.status != 401:
-        raise Failed(f"{reply.asked} without a key is answered with HTTP status {reply.status}, not 401")
+        fail(f"{reply.asked} without a key is answered with HTTP status {reply.status}, not 401")
     return ""
 
 
-async def _gone(there: Deployment, session_id: str) -> str:
-    there.ends(session_id)
-    try:
-        async with asyncio.timeout(GONE_S):
-            while (await there.http("GET", f"/sessions/{session_id}/state")).status != 404:
-                await asyncio.sleep(_POLL_S)
-    except TimeoutError:
-        raise Failed(f"the session is still there {GONE_S:g} s after its socket was lost") from None
-    return ""
+async def _is_gone(there: Deployment, session_id: str) -> bool:
+    ends = time.monotonic() + GONE_S
+    while (await there.http("GET", f"/sessions/{session_id}/state")).status != 404:
+        if time.monotonic() > ends:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
 
 
 async def _one_request(there: Deployment, session_id: str, number: int) -> None:
@@ -178,8 +179,6 @@ async def _one_request(there: Deployment, session_id: str, number: int) -> None:
         check_step(reply.expect(200), message, number)
     else:
         (await there.http("POST", f"{path}/reset", {"episode_id": EPISODE})).expect(200)
-
-
 
 
 CHECKS = (

@@ -20,7 +20,7 @@ from metagame.cli.checks.deployment import (
     data_of,
     step_frame,
 )
-from metagame.cli.checks.verdict import SURVIVAL, Failed, check
+from metagame.cli.checks.verdict import SURVIVAL, Failed, check, fail
 
 EPISODE = "metagame-check"
 STEPS = 3
@@ -59,7 +59,7 @@ async def loud_loss(there: Deployment) -> str:
             try:
                 await one.refused(step_frame("no episode"), "SESSION_ERROR")
             except Failed as wrong:
-                raise Failed(f"on {which} sockets: {wrong}", todo) from None
+                fail(f"on {which} sockets: {wrong}", todo)
     return ""
 
 
@@ -85,7 +85,7 @@ async def sent_again(there: Deployment) -> str:
     async with there.socket(by_path(session_id)) as other:
         again = await other.step("once", 1, request_id=request_id)
         if again != first:
-            raise Failed("the answer to the request sent again is not the recorded one")
+            fail("the answer to the request sent again is not the recorded one")
         check_state(await other.state(), EPISODE, 1)
     if there.production:
         return "on two sockets"
@@ -131,7 +131,7 @@ async def take_over(there: Deployment) -> str:
             await newer.step("newer", 2)
             code = await _told_and_closed(older)
             if code != 4001:
-                raise Failed(f"the older socket is closed with {code}, not 4001")
+                fail(f"the older socket is closed with {code}, not 4001")
             check_state(await newer.state(), EPISODE, 2)
     return ""
 
@@ -166,10 +166,10 @@ async def _told_and_closed(socket: Socket) -> int | None:
                 await socket.send(step_frame("lost"))
             told = data_of(await socket.receive(), "error")
             if told.get("code") != "SESSION_ERROR":
-                raise Failed(f"the older socket is told {told.get('code')}, not SESSION_ERROR")
+                fail(f"the older socket is told {told.get('code')}, not SESSION_ERROR")
             return await until_closed(socket)
     except TimeoutError:
-        raise Failed(f"the older socket hears nothing for {TOLD_S:g} s") from None
+        fail(f"the older socket hears nothing for {TOLD_S:g} s")
 
 
 async def until_closed(socket: Socket) -> int | None:

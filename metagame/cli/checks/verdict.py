@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 if TYPE_CHECKING:
     from metagame.cli.checks.deployment import Deployment
@@ -23,6 +23,16 @@ class Failed(Exception):
 
 class Skipped(Exception):
     """Nothing to check here; the text says why."""
+
+
+def fail(wrong: str, todo: str | None = None) -> NoReturn:
+    """End the check: this is wrong."""
+    raise Failed(wrong, todo)
+
+
+def skip(why: str) -> NoReturn:
+    """End the check: there is nothing to check."""
+    raise Skipped(why)
 
 
 @dataclass(frozen=True, slots=True)
