@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from rich.console import Console
@@ -20,10 +21,10 @@ from metagame.cli import CHECK_FAILED, DONE, UNREACHABLE, USAGE, report
 from metagame.cli.checks import CHECKS
 from metagame.cli.checks.deployment import Deployment
 from metagame.cli.checks.openenv import SLOWEST_S
-from metagame.cli.checks.verdict import Check, Failed, Skipped, Verdict, Word
+from metagame.cli.checks.verdict import OF_ANOTHER, Check, Failed, Skipped, Verdict, Word
 from metagame.cli.outcome import Refused, print_json
 from metagame.cli.survive import Survival, survive
-from metagame.cli.target import Target, nobody_answers, refusal, target_of
+from metagame.cli.target import Target, body_of, nobody_answers, refusal, target_of
 
 COMMAND = "check"
 _SHOWN: dict[Word, tuple[str, str]] = {"pass": ("pass", "green"), "fail": ("FAIL", "bold red"), "skip": ("skip", "dim")}
@@ -36,7 +37,7 @@ class Found:
 
     verdicts: list[Verdict]
     survival: Survival | None
-    production: bool
+    there: Deployment
     seconds: float
     left: int
     """Sessions that could not be ended."""
@@ -98,41 +99,45 @@ async def _check(target: Target, chosen: tuple[Check, ...], survive_s: float | N
                 verdicts.append(await _verdict(one, there))
         if survive_s is not None:
             survival = await survive(there, survive_s, console)
-            verdicts.append(survival.verdict())
+            verdicts.append(survival.verdict(ours=there.metagame))
     finally:
         left = await there.close()
-    return Found(verdicts, survival, there.production, time.monotonic() - began, left)
+    return Found(verdicts, survival, there, time.monotonic() - began, left)
 
 
 async def _probe(there: Deployment) -> None:
     """Find out whether anybody is there, lets us in, and has HTTP control; raises Refused."""
     try:
         health, state = await there.probe("/health"), await there.probe("/state")
-    except httpx.RequestError as nobody:
-        raise Refused(UNREACHABLE, nobody_answers(there.url, nobody)) from None
+        nobody = await there.probe(f"/sessions/{uuid4().hex}/state")
+    except httpx.RequestError as lost:
+        raise Refused(UNREACHABLE, nobody_answers(there.url, lost)) from None
     for path, response in (("/health", health), ("/state", state)):
         if response.status_code in {401, 403} or response.is_redirect:
             raise refusal(there.target, path, response)
     if health.status_code == state.status_code == httpx.codes.NOT_FOUND:
         raise refusal(there.target, "/health", health, there=False)
     there.production = state.status_code == httpx.codes.NOT_FOUND
+    # Only Metagame knows of sessions, and says so of one that is not there.
+    there.metagame = "code" in body_of(nobody)
 
 
 async def _verdict(one: Check, there: Deployment) -> Verdict:
     if one.control and there.production:
         return Verdict(one.name, one.group, "skip", _IN_PRODUCTION)
+    todo = one.todo if there.metagame else OF_ANOTHER[one.group]
     try:
         async with asyncio.timeout(SLOWEST_S):
             remark = await one.run(there)
     except Skipped as skipped:
         return Verdict(one.name, one.group, "skip", str(skipped))
     except Failed as failed:
-        return Verdict(one.name, one.group, "fail", str(failed), failed.todo or one.todo)
+        return Verdict(one.name, one.group, "fail", str(failed), failed.todo or todo)
     except TimeoutError:
-        return Verdict(one.name, one.group, "fail", f"it took longer than {SLOWEST_S:g} s", one.todo)
+        return Verdict(one.name, one.group, "fail", f"it took longer than {SLOWEST_S:g} s", todo)
     except Exception as odd:  # noqa: BLE001 - whatever a server answers, the other checks go on
         strange = f"an answer of another shape than is due ({type(odd).__name__}: {odd})"
-        return Verdict(one.name, one.group, "fail", strange, one.todo)
+        return Verdict(one.name, one.group, "fail", strange, todo)
     return Verdict(one.name, one.group, "pass", f"{one.shows} ({remark})" if remark else one.shows)
 
 
@@ -148,11 +153,11 @@ def _show(console: Console, target: Target, found: Found) -> None:
         word, style = _SHOWN[one.word]
         remark = Text(report.plain(one.remark), style="dim" if one.word == "skip" else "")
         if one.todo is not None:
-            remark.append(f". {one.todo}")
+            remark.append(f"\n→ {one.todo}", style="bold")
         table.add_row(Text(word, style=style), one.name, remark)
     console.print(table)
     words = [one.word for one in found.verdicts]
-    mode = ", in production mode" if found.production else ""
+    mode = ", in production mode" if found.there.production else ""
     console.print(
         f"{words.count('pass')} passed, {words.count('fail')} failed, {words.count('skip')} skipped"
         f" at {target.url}{mode} in {report.in_time(found.seconds)}",
@@ -166,7 +171,8 @@ def _as_json(target: Target, found: Found) -> dict[str, Any]:
     return {
         "passed": found.passed,
         "url": target.url,
-        "mode": "production" if found.production else "simulation",
+        "server": "metagame" if found.there.metagame else "other",
+        "mode": "production" if found.there.production else "simulation",
         "seconds": round(found.seconds, 3),
         "checks": [
             {"name": one.name, "group": one.group, "verdict": one.word, "remark": one.remark, "todo": one.todo}

@@ -40,6 +40,8 @@ def scripted(answers: dict[str, Said], certificate: Path | None = None) -> Itera
     script = Scripted("", answers)
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def _answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             script.asked.append((self.command, self.path, {key.lower(): value for key, value in self.headers.items()}))

@@ -126,13 +126,15 @@ class Socket:
 class Deployment:
     """The server, or the pool, at a URL.
 
-    `production`: HTTP control is absent, sessions are reached by sockets only. `close` ends all sessions made.
+    `production`: HTTP control is absent, sessions are reached by sockets only. `metagame`: it is one of ours. `close`
+    ends all sessions made.
     """
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.url = target.url
         self.production = False
+        self.metagame = True
         self._made: set[str] = set()
         options = target.httpx_options | {"timeout": httpx.Timeout(ANSWER_S)}
         self._client = httpx.AsyncClient(**options, limits=httpx.Limits(max_keepalive_connections=0))

@@ -28,7 +28,9 @@ BAD_FRAMES: tuple[tuple[str, Frame | str, tuple[str, ...]], ...] = (
 )
 _PROXY = "Does the URL lead to the server, with the path that a proxy adds? See that the proxy passes this path on."
 _PROXY_SOCKETS = "Is a WebSocket let through? A proxy must pass on Upgrade and Connection, and time out no idle socket."
-_OTHER = "The server is another than Metagame, or has another game than echo. Update it, or check its own tests."
+_UPDATE = "Update the server. If it serves another game than echo, this check does not fit it."
+
+_TOOLS = "If `shared-pool` fails too, mend that first: a tool is called in a session. Else update the server."
 
 
 @check("health", OPENENV, "GET /health says healthy", _PROXY)
@@ -50,7 +52,7 @@ async def metadata(there: Deployment) -> str:
     return f"{body['name']} {body.get('version') or ''}".strip()
 
 
-@check("schema", OPENENV, "GET /schema has an action with one required field", _OTHER)
+@check("schema", OPENENV, "GET /schema has an action with one required field", _UPDATE)
 async def schema(there: Deployment) -> str:
     """Trainers that answer in plain text put it into the one field that an action needs."""
     body = (await there.http("GET", "/schema")).expect(200)
@@ -99,7 +101,7 @@ async def socket(there: Deployment) -> str:
     return ""
 
 
-@check("order", OPENENV, "frames sent ahead are answered in their order", _OTHER)
+@check("order", OPENENV, "frames sent ahead are answered in their order", _UPDATE)
 async def order(there: Deployment) -> str:
     """Clients take the next frame for the next answer."""
     async with there.socket() as one:
@@ -116,7 +118,7 @@ async def order(there: Deployment) -> str:
     return f"{AHEAD + 2} frames"
 
 
-@check("rewards", OPENENV, "length is code points, reward is length / 10 exactly, step_count counts", _OTHER)
+@check("rewards", OPENENV, "length is code points, reward is length / 10 exactly, step_count counts", _UPDATE)
 async def rewards(there: Deployment) -> str:
     """OpenEnv's template says 0.30000000000000004 for three characters; Metagame says 0.3."""
     async with there.socket() as one:
@@ -133,7 +135,7 @@ async def rewards(there: Deployment) -> str:
     return f"{len(MESSAGES)} messages"
 
 
-@check("error-frames", OPENENV, "a wrong frame gets an error frame that says so", _OTHER)
+@check("error-frames", OPENENV, "a wrong frame gets an error frame that says so", _UPDATE)
 async def error_frames(there: Deployment) -> str:
     """Each on a socket of its own, so that every one is judged."""
     for which, frame, codes in BAD_FRAMES:
@@ -145,7 +147,7 @@ async def error_frames(there: Deployment) -> str:
     return f"{len(BAD_FRAMES)} kinds"
 
 
-@check("bad-frame", OPENENV, "a wrong frame costs an error, never the socket or its episode", _OTHER)
+@check("bad-frame", OPENENV, "a wrong frame costs an error, never the socket or its episode", _UPDATE)
 async def bad_frame(there: Deployment) -> str:
     """An agent's mistake must not end its rollout."""
     async with there.socket() as one:
@@ -159,7 +161,7 @@ async def bad_frame(there: Deployment) -> str:
     return ""
 
 
-@check("tools", OPENENV, "agents list and call tools on /mcp, and a call is a step", _OTHER)
+@check("tools", OPENENV, "agents list and call tools on /mcp, and a call is a step", _TOOLS)
 async def tools(there: Deployment) -> str:
     """In a session that OpenEnv's method makes, as its MCPToolClient does."""
     listed = await rpc(there, "tools/list", {})

@@ -54,6 +54,7 @@ async def create_then_attach(there: Deployment) -> str:
             skip(f"openenv/session/create is not served: {(made.get('error') or {}).get('message')}")
         there.ends(session_id)
         async with there.socket(by_query(session_id)) as one:
+            await one.state()  # before any reset, which would make the session where it is not
             await one.reset(episode_id=EPISODE)
             await one.step("attached", 1)
         await rpc(there, "openenv/session/close", {"session_id": session_id})

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 Word = Literal["pass", "fail", "skip"]
 OPENENV, SURVIVAL = "OpenEnv", "survival"
+OF_ANOTHER = {
+    OPENENV: "This server is not Metagame: its own maintainers can mend that, or metagame serve in its place.",
+    SURVIVAL: "This server is not Metagame, and promises nothing of the kind. In its place: metagame serve.",
+}
+"""What to do where a server of another kind fails a check of each group."""
 
 
 class Failed(Exception):
