@@ -5,7 +5,6 @@ Whatever keeps a command from its work is a `Refused`, whose text says what to d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,11 +20,10 @@ from metagame.client.shapes import in_words
 from metagame.client.transport import Address, in_path, parse_base_url
 from metagame.core.session import check_session_id
 from metagame.errors import TABLE, InvalidRequest, SessionLost
+from metagame.wire.keys import FORM, HEADER, is_key
 
-KEY_HEADER = "X-API-Key"
 TIMEOUT_S = 10.0
 """Longer than a server waits for its store."""
-_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 _ABSENT = frozenset({404, 405})
 
 
@@ -59,7 +57,7 @@ class Target:
     @property
     def keyed(self) -> bool:
         """Whether there is an API key among them."""
-        return KEY_HEADER in self.headers
+        return HEADER in self.headers
 
     @property
     def httpx_options(self) -> dict[str, Any]:
@@ -80,12 +78,11 @@ def target_of(url: str, api_key: str | None = None) -> Target:
         raise Refused(USAGE, _not_an_address(url, wrong)) from None
     if session_id is not None:
         raise Refused(USAGE, f"The URL names a session. Leave /sessions/... out: {address.http} is the server.")
-    key = (api_key or "").strip()
-    if not key:
+    if not api_key:
         return Target(address, address.headers)
-    if _HEADER_SAFE.fullmatch(key) is None:
-        raise Refused(USAGE, "The API key holds a space or another character that no header carries. Check it.")
-    return Target(address, {**address.headers, KEY_HEADER: key})
+    if not is_key(api_key):
+        raise Refused(USAGE, f"That is no API key: a key is {FORM}, without spaces or a line's end around it.")
+    return Target(address, {**address.headers, HEADER: api_key})
 
 
 class Server:

@@ -20,8 +20,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 
 from metagame.cli.checks.verdict import Failed, fail
-from metagame.cli.target import KEY_HEADER, Target
+from metagame.cli.target import Target
 from metagame.client.http import reason_of
+from metagame.wire.keys import HEADER
 
 ANSWER_S = 20.0
 """How long one answer may take: longer than a balancer waits for a worker."""
@@ -162,7 +163,7 @@ class Deployment:
         asked = f"{method} {_shown(path)}"
         request = self._client.build_request(method, self.url + path, json=body, headers=headers, params=params)
         if keyless:
-            request.headers.pop(KEY_HEADER, None)
+            request.headers.pop(HEADER, None)
         try:
             response = await self._client.send(request)
         except httpx.TransportError as lost:
