@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from rich.console import RenderableType
 from rich.live import Live
 
 from metagame.cli import DONE, UNREACHABLE, report
@@ -55,12 +56,16 @@ def watch(url: str, api_key: str | None, every_s: float, *, as_json: bool) -> in
 def _watch_live(looks: Iterator[tuple[dict[str, Any], str | None]], url: str) -> None:
     console = report.wide_console()
     history: deque[float] = deque(maxlen=KEPT)
-    with Live(console=console, auto_refresh=False, screen=True) as live:
-        for pool, wrong in looks:
-            if wrong is None:
-                history.append(float(pool["steps"]["per_s"] or 0))
-            shown = view(pool, url, console.width, history=history, wrong=wrong, height=console.height)
-            live.update(shown, refresh=True)
+    shown: RenderableType = ""
+    try:
+        with Live(console=console, auto_refresh=False, screen=True) as live:
+            for pool, wrong in looks:
+                if wrong is None:
+                    history.append(float(pool["steps"]["per_s"] or 0))
+                shown = view(pool, url, console.width, history=history, wrong=wrong, height=console.height)
+                live.update(shown, refresh=True)
+    finally:
+        console.print(shown)  # the screen is gone with its block, and what was last on it stays
 
 
 def _looks(server: Server, every_s: float) -> Iterator[tuple[dict[str, Any], str | None]]:

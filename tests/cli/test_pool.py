@@ -15,6 +15,10 @@ import pytest
 from metagame.cli.pool_view import sparkline
 from tests.cli.scripted import Said, scripted
 from tests.cli.typed import metagame, objects, on_terminal
+from tests.redis_servers import RedisServer
+from tests.servers import run_server
+from tests.survival.workers import workers
+from tests.wire.sockets import ask, open_socket, step_number
 
 LATENCY = {"p50": 0.81, "p90": 1.24, "p99": 3.1, "p99.9": 12.6}
 WORKER = {
@@ -165,6 +169,7 @@ def test_a_watch_on_a_terminal_draws_steps_and_ends_with_130() -> None:
         terminal.until("406/s", "█▅")
         assert terminal.ends(signal.SIGINT) == 130
         assert "Traceback" not in terminal.text
+        assert "406/s" in terminal.text[-2000:], "the last look stays when the screen is gone"
 
 
 def test_a_watch_outlives_a_server_that_is_away_and_says_so() -> None:
@@ -217,6 +222,44 @@ def test_where_no_terminal_is_it_prints_a_line_each_time(as_json: tuple[str, ...
                 "120 sessions (100 attached)  812 steps/s  p50 0.81 ms  p99 3.10 ms  3 errors"
                 "  workers: 1 ready, 1 draining, 1 silent  redis: 1 up, 1 down\n"
             )
+
+
+def test_two_workers_of_one_pool_are_shown_by_either(redis_at: RedisServer) -> None:
+    with (
+        workers(2, METAGAME_REDIS_URL=redis_at.url) as both,
+        open_socket(both[0].server.ws_url, "/sessions/one/ws") as socket,
+    ):
+        ask(socket, {"type": "reset"})
+        step_number(socket)
+        shown = [two_workers(one.url) for one in both]
+    for pool in shown:
+        assert (pool["store"], pool["sessions"]["total"], pool["sessions"]["attached"]) == ("redis", 1, 1)
+        assert [one["state"] for one in pool["redis"]] == ["up"]
+
+
+def two_workers(url: str) -> dict[str, Any]:
+    """The pool once both workers have told of themselves; the table shows them too."""
+    ends = time.monotonic() + 30
+    while True:
+        [pool] = objects("pool", "status", url)
+        if [one["state"] for one in pool["workers"]] == ["ready", "ready"]:
+            table = metagame("pool", "status", url).stdout
+            assert all(one["worker_id"] in table for one in pool["workers"])
+            return pool
+        assert time.monotonic() < ends, pool
+
+
+def test_with_keys_the_pool_and_its_sessions_are_for_whoever_has_one() -> None:
+    with run_server(until="/health", METAGAME_API_KEYS="a-good-key-1,a-good-key-2") as server:
+        for command in (("pool", "status"), ("sessions", "list")):
+            done = metagame(*command, server.url)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert "wants an API key" in done.stderr
+            assert metagame(*command, server.url, METAGAME_API_KEY="a-good-key-2").returncode == 0
+        done = metagame("demo", "--url", server.url, "--episodes", "2", "--steps", "2", "--api-key", "a-good-key-1")
+        assert done.returncode == 0, done.stderr
+        done = metagame("bench", server.url, "--sockets", "2", "--steps", "2", "--api-key", "a-good-key-1")
+        assert done.returncode == 0, done.stderr
 
 
 def test_wrong_usage_exits_with_2() -> None:

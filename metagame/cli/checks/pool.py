@@ -18,7 +18,7 @@ from metagame.cli.checks.deployment import (
     step_number,
 )
 from metagame.cli.checks.openenv import rpc
-from metagame.cli.checks.survival import EPISODE, NOT_OURS, ONE_POOL, UPDATE, until_closed
+from metagame.cli.checks.survival import EPISODE, ONE_POOL, UPDATE, until_closed
 from metagame.cli.checks.verdict import SURVIVAL, check, fail, skip
 
 TOGETHER, EACH = 5, 8
@@ -40,7 +40,7 @@ async def ready(there: Deployment) -> str:
     if status == "draining":
         fail("a worker that is leaving got the request", "Have the balancer ask /ready, and wait for the roll.")
     if reply.status != 200 or status != "ready":
-        fail(f"{reply.asked} is answered with HTTP status {reply.status}", NOT_OURS)
+        fail(f"{reply.asked} is answered with HTTP status {reply.status}")
     return ""
 
 
