@@ -4,12 +4,10 @@ servers that each break one promise."""
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,7 @@ from tests.balancer.haproxy import balancer
 from tests.cli.scripted import Said, scripted
 from tests.cli.typed import metagame, objects, on_terminal
 from tests.redis_servers import RedisServer
-from tests.servers import ROOT, Server, run_server
-from tests.survival.stock import interpreter
+from tests.servers import Server, run_server
 from tests.survival.workers import Worker, until, workers
 
 NAMES = [one.name for one in CHECKS]
@@ -38,6 +35,10 @@ def verdicts(url: str, *arguments: str, code: int) -> dict[str, dict[str, Any]]:
     [shown] = objects("check", url, *arguments, code=code)
     assert (shown["command"], shown["passed"]) == ("check", code == 0)
     return {one["name"]: one for one in shown["checks"]}
+
+
+def url_of(child: processes.Child) -> str:
+    return f"http://127.0.0.1:{child.port}"
 
 
 def words(found: dict[str, dict[str, Any]], word: str) -> set[str]:
@@ -87,27 +88,16 @@ def test_production_mode_is_recognised_and_what_needs_http_control_is_skipped() 
     assert found["mode"]["remark"].endswith("(production: sockets only)")
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """OpenEnv's own server."""
-    port = processes.free_port()
-    python = interpreter("METAGAME_TEST_OPENENV_PYTHON", ".venvs/openenv-0.10")
-    command = [python, "-m", "uvicorn", "reference:app", "--app-dir", str(ROOT / "bench"), "--port", str(port)]
-    log = tmp_path_factory.mktemp("reference") / "log"
-    with processes.child([*command, "--log-level", "warning"], port, log, dict(os.environ)):
-        yield f"http://127.0.0.1:{port}"
-
-
-def test_openenvs_own_server_fails_what_it_does_not_promise_and_the_rest_goes_on(reference: str) -> None:
-    found = verdicts(reference, code=1)
+def test_openenvs_own_server_fails_what_it_does_not_promise_and_the_rest_goes_on(reference: processes.Child) -> None:
+    found = verdicts(url_of(reference), code=1)
     assert list(found) == NAMES
     assert words(found, "fail") >= KEPT_BY_NO_STOCK_SERVER
     assert {"health", "metadata", "schema", "environments", "mode", "socket", "order"} <= words(found, "pass")
     assert "of another shape" not in str(found), "each failure is understood"
 
 
-def test_openenvs_own_server_is_not_survived(reference: str) -> None:
-    found = verdicts(reference, "--only", "health", "--survive", "1", code=1)
+def test_openenvs_own_server_is_not_survived(reference: processes.Child) -> None:
+    found = verdicts(url_of(reference), "--only", "health", "--survive", "1", code=1)
     assert found["health"]["verdict"] == "pass"
     assert found["survive"]["verdict"] == "fail"
 
@@ -131,7 +121,7 @@ def test_a_worker_whose_redis_is_away_is_not_ready_and_the_check_says_where_to_l
     with processes.redis(tmp_path) as store, processes.worker("away", tmp_path, store.url) as server:
         store.process.kill()
         store.process.wait()
-        found = verdicts(f"http://127.0.0.1:{server.port}", "--only", "health", "--only", "ready", code=1)
+        found = verdicts(url_of(server), "--only", "health", "--only", "ready", code=1)
     assert (found["health"]["verdict"], found["ready"]["verdict"]) == ("pass", "fail")
     assert "METAGAME_REDIS_URL" in found["ready"]["todo"]
 
@@ -184,8 +174,8 @@ def test_the_table_fits_a_terminal(echo_server: Server, columns: int) -> None:
         assert all(name in terminal.text for name in NAMES)
 
 
-def test_a_failure_is_shown_in_words_and_colour_is_not_all_there_is(reference: str) -> None:
-    done = metagame("check", reference, "--only", "ready")
+def test_a_failure_is_shown_in_words_and_colour_is_not_all_there_is(reference: processes.Child) -> None:
+    done = metagame("check", url_of(reference), "--only", "ready")
     assert done.returncode == 1
     assert "FAIL  ready" in done.stdout
     assert "0 passed, 1 failed, 0 skipped" in done.stdout
