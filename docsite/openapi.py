@@ -47,7 +47,9 @@ def _operation(path: str, method: str, operation: Schema) -> Iterator[str]:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     if rows := list(_properties(body, "")):
         yield table(("field of the body", "type", "what"), rows)
-    answers = ", ".join(f"{status} {answer['description'].lower()}" for status, answer in operation["responses"].items())
+    answers = ", ".join(
+        f"{status} {answer['description'].lower()}" for status, answer in operation["responses"].items()
+    )
     yield f"Answers: {answers}."
 
 

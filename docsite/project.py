@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 PAGES = {"readme.md": ROOT / "README.md", "runbook.md": ROOT / "deploy" / "README.md"}
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 _FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
@@ -37,8 +38,8 @@ def _relinked(found: re.Match[str], source: Path) -> str:
     if not path.exists():
         message = f"{source.relative_to(ROOT)} links to {target}, which is not there"
         raise NotThere(message)
-    for name, other in PAGES.items():
-        if path == other:
-            return f"[{text}]({name}{anchor})"
+    pages = {other: name for name, other in PAGES.items()}
+    if path in pages or path.is_relative_to(DOCS):
+        return f"[{text}]({pages.get(path) or path.relative_to(DOCS)}{anchor})"
     shown = str(path.relative_to(ROOT))
     return f"`{shown}`" if text in {target, shown} else f"{text} (`{shown}`)"

@@ -21,6 +21,7 @@ CLIENTS = ("AsyncGameEnv", "GameEnv", "AsyncMetaGameEnv", "MetaGameEnv")
 MODELS = ("MetaGameAction", "MetaGameObservation", "MetaGameState", "StepResult")
 TRANSPORTS = ("LocalTransport", "WebSocketTransport", "HttpTransport", "Transport", "ConnectionLost")
 _WIDE = 100
+_STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
 def clients() -> str:
@@ -45,7 +46,7 @@ def _described(names: tuple[str, ...]) -> str:
 def _class(name: str, kind: type) -> Iterator[str]:
     yield f"### {name} {{ #{name} }}"
     base = next((one.__name__ for one in kind.__mro__[1:] if one.__name__ in metagame.__all__), None)
-    own = "__init__" in vars(kind)
+    own = "__init__" in vars(kind) and not getattr(kind, "_is_protocol", False)
     if own:
         yield block("python", _signature(name, kind.__init__))  # type: ignore[misc]  # whichever class it is
     elif base is not None:
@@ -60,7 +61,7 @@ def _class(name: str, kind: type) -> Iterator[str]:
 
 
 def _member(owner: str, name: str, member: Any) -> Iterator[str]:
-    function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+    function: Any = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
     if not inspect.isfunction(inspect.unwrap(function)):
         return
     function = inspect.unwrap(function)
@@ -84,7 +85,9 @@ def _fields(kind: type) -> list[tuple[str, str, str, str]]:
             for name, field in kind.model_fields.items()
         ]
     if dataclasses.is_dataclass(kind):
-        return [(code(field.name), code(field.type), _dataclass_default(field), "") for field in dataclasses.fields(kind)]
+        return [
+            (code(field.name), code(field.type), _dataclass_default(field), "") for field in dataclasses.fields(kind)
+        ]
     return []
 
 
@@ -103,7 +106,7 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             shown.append("*")
             starred = True
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        stars = _STARS.get(parameter.kind, "")
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
         shown.append(f"{stars}{parameter.name}: {_annotation(parameter.annotation)}{default}")
     returned = signature.return_annotation
@@ -116,4 +119,5 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
 
 
 def _annotation(annotation: Any) -> str:
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    shown = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return shown.replace("typing.", "")

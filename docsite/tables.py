@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from typer.main import get_command
@@ -82,14 +83,17 @@ def _setting(name: str, field: Any) -> tuple[str, ...]:
 
 
 def _default(default: Any) -> str:
-    if default is None or default in ((), ""):
+    if default is None:
         return "unset"
-    return code(f"{default:g}" if isinstance(default, float) else default)
+    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    return code(shown.lower() if isinstance(default, bool) else shown)
 
 
 def _taken(field: Any) -> str:
     """What values it takes, as far as its type says."""
     kind = field.annotation
+    if NoneType in get_args(kind):
+        kind = next(one for one in get_args(kind) if one is not NoneType)
     if get_origin(kind) is Literal:
         return ", ".join(code(value) for value in get_args(kind))
     words = [
@@ -104,7 +108,11 @@ def _taken(field: Any) -> str:
 
 def _helped(name: str, command: Any, parent: Any) -> Iterator[tuple[str, str]]:
     with command.context_class(
-        command, parent=parent, info_name=name.split()[-1], terminal_width=_HELP_WIDTH, max_content_width=_HELP_WIDTH
+        command,
+        parent=parent,
+        info_name=name.rpartition(" ")[2],
+        terminal_width=_HELP_WIDTH,
+        max_content_width=_HELP_WIDTH,
     ) as context:
         yield name, command.get_help(context)
         for below, one in getattr(command, "commands", {}).items():

@@ -29,7 +29,7 @@ class CheckFailed(Exception):
 
 
 class NotCheckable(Exception):
-    """This machine lacks what the check needs; the text says what."""
+    """The machine lacks what the check needs; the text says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Tree:
         text = (self.root / "metagame" / "_version.py").read_text()
         found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
         if found is None:
-            message = "metagame/_version.py has no line `__version__ = \"...\"`."
+            message = 'metagame/_version.py has no line `__version__ = "..."`.'
             raise CheckFailed(message)
         return found[1]
 
@@ -60,8 +60,9 @@ class Tree:
             check=False,
         )
         if done.returncode:
-            message = f"`{' '.join(Path(command[0]).name if part is command[0] else part for part in command)}` failed:"
-            raise CheckFailed(f"{message}\n{(done.stdout + done.stderr).strip()[-_SHOWN:]}")
+            shown = " ".join([Path(command[0]).name, *command[1:]])
+            message = f"`{shown}` failed:\n{(done.stdout + done.stderr).strip()[-_SHOWN:]}"
+            raise CheckFailed(message)
         return done.stdout
 
 
@@ -70,7 +71,9 @@ def version(tree: Tree) -> str:
     ours = tree.version
     manifest = str(yaml.safe_load((tree.root / "openenv.yaml").read_text())["version"])
     if manifest != ours:
-        message = f"openenv.yaml says {manifest} and metagame/_version.py {ours}: set both to the version of the release."
+        message = (
+            f"openenv.yaml says {manifest} and metagame/_version.py {ours}: set both to the version of the release."
+        )
         raise CheckFailed(message)
     headings = re.findall(r"^## (.+)$", (tree.root / "CHANGELOG.md").read_text(), re.MULTILINE)
     newest = headings[0] if headings else "nothing"
@@ -139,7 +142,15 @@ def install(tree: Tree) -> str:
         folder = Path(name)
         tree.run(sys.executable, "-m", "venv", "venv", cwd=folder, env=outside)
         python, metagame = folder / "venv/bin/python", folder / "venv/bin/metagame"
-        install = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheels[0]}[server]")
+        install = (
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            f"{wheels[0]}[server]",
+        )
         tree.run(*install, cwd=folder, env=outside)
         said = tree.run(str(metagame), "--version", cwd=folder, env=outside).strip()
         if said != f"metagame {tree.version}":

@@ -67,14 +67,10 @@ def test_imports_go_one_way(path: Path) -> None:
     imported = set(_imports(path))
     assert not {name for name in imported if name.split(".")[0] == "tests"}
     if package in {"metagame", "meta_game"}:
-        assert not {
-            name for name in imported if name.split(".")[0] in NEVER_IMPORTED
-        }
+        assert not {name for name in imported if name.split(".")[0] in NEVER_IMPORTED}
     if package == "services":
         # In the wheel the package has another name, so it never says its own.
-        assert not {
-            name for name in imported if name.split(".")[0] in NEVER_IMPORTED
-        }
+        assert not {name for name in imported if name.split(".")[0] in NEVER_IMPORTED}
     if package == "metagame" and inside[0] in LAYERS:
         above = LAYERS[LAYERS.index(inside[0]) + 1 :]
         assert not {

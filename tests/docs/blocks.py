@@ -46,8 +46,8 @@ class Block:
 
     @property
     def first(self) -> str:
-        """Its first line, by which lists name it."""
-        return self.code.splitlines()[0] if self.code else ""
+        """Its first line without the comment behind it, by which lists name it."""
+        return self.code.partition("\n")[0].partition("  #")[0].rstrip()
 
     @property
     def serves(self) -> bool:
@@ -110,11 +110,11 @@ class Reader:
             if block.title is not None:
                 (folder / block.title).write_text(self._as_here(block.code))
 
-    def follow(self, block: Block) -> None:
-        """Do what the block says; AssertionError where it fails or prints something else than the page says."""
+    def follow(self, block: Block) -> str:
+        """Do what the block says; what it printed. AssertionError where it fails, or prints not what the page says."""
         if block.serves:
             self._started.enter_context(self._serving(block))
-            return
+            return ""
         code = self._as_here(block.code)
         if block.language == "python":
             stock = "openenv" in block.code.lower()
@@ -133,6 +133,7 @@ class Reader:
             assert '"code":' not in done.stdout, f"{block}\nprints an error: {done.stdout}"
         for said in _SAID.findall(code):
             assert said in done.stdout.splitlines(), f"{block}\nprints {done.stdout}"
+        return done.stdout
 
     def close(self) -> None:
         """Stop what the page started."""

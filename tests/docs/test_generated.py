@@ -92,7 +92,7 @@ def test_what_cannot_be_generated_or_shown_stops_the_build() -> None:
     page: Any = SimpleNamespace(file=SimpleNamespace(src_uri="start.md"))
     with pytest.raises(PluginError, match=r"start\.md asks for 'tea'; what can be generated is .*settings"):
         hooks.on_page_markdown("<!-- generated: tea -->", page)
-    with pytest.raises(PluginError, match="there is no docs/pictures/cat.svg"):
+    with pytest.raises(PluginError, match=r"there is no docs/pictures/cat\.svg"):
         hooks.on_page_content(
             '<figure class="picture" data-picture="cat"></figure>', page, SimpleNamespace(docs_dir="docs")
         )

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from metagame import AsyncMetaGameEnv, MetaGameEnv

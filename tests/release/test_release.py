@@ -24,7 +24,9 @@ def tree(tmp_path: Path) -> Tree:
     (tmp_path / "metagame").mkdir()
     (tmp_path / "metagame/_version.py").write_text('"""Here."""\n\n__version__ = "1.2.0"\n')
     (tmp_path / "openenv.yaml").write_text('name: meta_game\nversion: "1.2.0"\n')
-    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n{HEADING}\n\n### Added\n\n- It.\n\n## [1.1.0] - 2026-11-01\n")
+    (tmp_path / "CHANGELOG.md").write_text(
+        f"# Changelog\n\n{HEADING}\n\n### Added\n\n- It.\n\n## [1.1.0] - 2026-11-01\n"
+    )
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", ".")
     git(tmp_path, "-c", "user.name=n", "-c", "user.email=e@example.com", "commit", "--quiet", "--message", "All")
@@ -42,7 +44,9 @@ def test_a_tree_that_is_ready_passes(tree: Tree, capsys: pytest.CaptureFixture[s
     assert clean.split()[:2] == ["tree", "passed"]
 
 
-@pytest.mark.parametrize("heading", ["## [Unreleased]", "## [1.1.0] - 2026-11-01", "## [1.2.0]", "## 1.2.0 - 2026-12-01"])
+@pytest.mark.parametrize(
+    "heading", ["## [Unreleased]", "## [1.1.0] - 2026-11-01", "## [1.2.0]", "## 1.2.0 - 2026-12-01"]
+)
 def test_a_changelog_that_does_not_begin_with_the_version_and_a_date_fails(tree: Tree, heading: str) -> None:
     changelog = tree.root / "CHANGELOG.md"
     changelog.write_text(changelog.read_text().replace(HEADING, heading))
