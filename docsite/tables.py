@@ -16,13 +16,13 @@ from metagame.cli import commands
 from services.settings import Settings
 
 _COMPARED = {"gt": "above", "ge": "from", "lt": "below", "le": "to"}
-_HELP_WIDTH = 100
+_HELP_WIDTH = 90
 
 
 def settings() -> str:
     """Every setting, with what it takes."""
     rows = [_setting(name, field) for name, field in Settings.model_fields.items()]
-    return table(("variable", "flag of `serve`", "default", "takes", "what"), rows)
+    return table(("variable", "default", "takes", "what"), rows)
 
 
 def error_table() -> str:
@@ -72,10 +72,11 @@ def _all_errors() -> list[type[errors.MetaGameError]]:
 
 def _setting(name: str, field: Any) -> tuple[str, ...]:
     variable, *bare = [str(choice) for choice in field.validation_alias.choices]
-    flags = inspect.signature(commands.serve).parameters
+    flag = [f"--{name.replace('_', '-')}"] if name in inspect.signature(commands.serve).parameters else []
     return (
-        f'<span id="{variable}"></span>`{variable}`{"".join(f" (`{other}`)" for other in bare)}',
-        code(f"--{name.replace('_', '-')}") if name in flags else "",
+        "<br>".join(
+            [f'<span id="{variable}"></span>`{variable}`', *map(code, flag), *(f"(`{other}`)" for other in bare)]
+        ),
         _default(field.default),
         _taken(field),
         str(field.description),

@@ -18,7 +18,7 @@ def test_the_settings_table_has_a_row_for_each_setting_with_what_it_takes() -> N
     rows = tables.settings().splitlines()[2:]
     assert len(rows) == len(Settings.model_fields)
     [mode] = [row for row in rows if "`METAGAME_MODE`" in row]
-    assert "(`OPENENV_MODE`) | `--mode` | `simulation` | `simulation`, `production` |" in mode
+    assert "<br>`--mode`<br>(`OPENENV_MODE`) | `simulation` | `simulation`, `production` |" in mode
     [ttl] = [row for row in rows if "`METAGAME_SESSION_TTL_S`" in row]
     assert "| `3600` | a number from 1 to 31,536,000 |" in ttl
     [url] = [row for row in rows if "`METAGAME_REDIS_URL`" in row]

@@ -176,7 +176,10 @@ def test_a_browser_without_internet_reads_searches_and_sees_the_pictures(address
         )
         assert brightness(ink) < brightness(paper) if scheme == "light" else brightness(ink) > brightness(paper)
         page.goto("/")
-        page.locator("input.md-search__input").first.fill("drain")
+        search = page.locator("input.md-search__input").first
+        search.click()
+        expect(page.locator(".md-search-result__meta").first).to_have_text("Type to start searching")
+        search.fill("drain")
         expect(page.locator(".md-search-result__item").first).to_be_visible()
         browser.close()
     assert (elsewhere, mistakes) == ([], [])
