@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import textwrap
@@ -22,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from tests.redis_servers import free_port
 from tests.servers import ROOT
 from tests.survival.stock import interpreter
 
@@ -183,13 +183,6 @@ def matches(shown: Any, printed: Any) -> bool:
     if isinstance(shown, list) and isinstance(printed, list):
         return len(shown) == len(printed) and all(map(matches, shown, printed))
     return bool(shown == printed)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _is_up(client: httpx.Client, url: str) -> bool:
