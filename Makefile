@@ -11,7 +11,7 @@
 # make docs    the documentation, into build/docs; make docs ARGS=serve: at http://127.0.0.1:8001
 # make release-check   whether this tree may be released
 #
-# Needed: Python 3.11 or newer with pip, and make; for the tests Redis, HAProxy and Chromium too, which
+# Needed: Python 3.11 or newer with pip, and make; for the tests Redis, HAProxy, Chromium and Prometheus too, which
 # apt installs where it may. PYTHON=/path/to/python picks the interpreter, ARGS goes to the command.
 
 SHELL := /bin/bash
@@ -34,7 +34,7 @@ TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
 	METAGAME_TEST_MCP_PYTHON="$(CURDIR)/$(MCP)/bin/python"
 ARGS ?=
 
-.PHONY: docker docs release-check help demo serve test check format bench chaos up down roll image space lock test-setup bench-setup chaos-setup redis chromium haproxy clean
+.PHONY: docker docs release-check help demo serve test check format bench chaos up down roll image space lock test-setup bench-setup chaos-setup redis chromium haproxy prometheus clean
 
 help:
 	@sed -n '1,12s/^# //p' Makefile
@@ -120,7 +120,7 @@ release-check: .venv/.docs .venvs/lock/.installed
 	@touch $@
 
 test-setup: .venv/.test $(OPENENV)/.installed $(OPENENV_011)/.installed $(OPENENV_BETWEEN:%=%/.installed) \
-	$(VALIDATORS)/.installed $(MCP)/.installed .venvs/lock/.installed redis chromium haproxy
+	$(VALIDATORS)/.installed $(MCP)/.installed .venvs/lock/.installed redis chromium haproxy prometheus
 bench-setup: .venv/.bench $(OPENENV)/.installed redis
 chaos-setup: .venv/.server redis haproxy
 
@@ -199,11 +199,12 @@ $(OPENENV_BETWEEN:%=%/.installed): .venvs/openenv-%/.installed: $(OPENENV)/.inst
 	@touch $@
 
 # $(call from_apt,<commands, any of which will do>,<package>,<how elsewhere>); apt takes one caller at a time.
+# RUNLEVEL keeps what comes with a service from starting it where there is no systemd.
 define from_apt
 @for command in $(1); do command -v "$$command" >/dev/null && exit 0; done; \
 if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	echo "· apt: $(2)"; \
-	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2); } \
+	{ apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2); } \
 		>/dev/null || { echo "apt could not install $(2)" >&2; exit 1; }; \
 else \
 	echo "The tests need $(2): $(3)" >&2; exit 1; \
@@ -215,6 +216,9 @@ redis:
 
 chromium: haproxy
 	$(call from_apt,chromium chromium-browser google-chrome,chromium,sudo apt-get install chromium; on macOS: brew install chromium)
+
+prometheus: chromium
+	$(call from_apt,prometheus,prometheus,sudo apt-get install prometheus; on macOS: brew install prometheus)
 
 haproxy: redis
 	$(call from_apt,haproxy,haproxy,sudo apt-get install haproxy; on macOS: brew install haproxy)

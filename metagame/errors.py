@@ -11,6 +11,8 @@
     │   ├── UnknownMethod          a JSON-RPC method that is none of ours
     │   ├── InvalidParams          the params of a JSON-RPC method are wrong
     │   ├── UnknownTool            the game has no tool of this name
+    │   ├── Unauthorized           the server wants an API key, and this request carries none that it knows
+    │   ├── Forbidden              what only operators may see or do
     │   ├── HeaderMismatch         a header of an MCP request says something else than its body
     │   └── UnsupportedRevision    a revision of MCP that is not spoken here
     ├── SessionError               the session does not stand where the request needs it
@@ -89,6 +91,14 @@ class InvalidParams(InvalidRequest):
 
 class UnknownTool(InvalidRequest):
     """The game has no tool of this name."""
+
+
+class Unauthorized(InvalidRequest):
+    """The server wants an API key, and the request carries none that it knows."""
+
+
+class Forbidden(InvalidRequest):
+    """Only operators may see or do this."""
 
 
 class HeaderMismatch(InvalidRequest):
@@ -197,6 +207,8 @@ TABLE: dict[type[MetaGameError], Outward] = {
     UnknownMethod: Outward("unknown_method", "VALIDATION_ERROR", 404, METHOD_NOT_FOUND),
     InvalidParams: Outward("invalid_params", "VALIDATION_ERROR", 422, INVALID_PARAMS),
     UnknownTool: Outward("unknown_tool", "VALIDATION_ERROR", 422, INVALID_PARAMS),
+    Unauthorized: Outward("unauthorized", "UNAUTHORIZED", 401, INVALID_REQUEST),
+    Forbidden: Outward("forbidden", "FORBIDDEN", 403, INVALID_REQUEST),
     HeaderMismatch: Outward("header_mismatch", "VALIDATION_ERROR", 400, HEADER_MISMATCH),
     UnsupportedRevision: Outward("unsupported_revision", "VALIDATION_ERROR", 400, UNSUPPORTED_REVISION),
     SessionError: Outward("session_error", "SESSION_ERROR", 409, SERVER_ERROR),

@@ -27,6 +27,7 @@ except ImportError as missing:
     raise ImportError(_MESSAGE) from missing
 
 from metagame.client import loop
+from metagame.client.keys import key_headers
 from metagame.client.options import ClientOptions
 from metagame.client.session import Session
 from metagame.client.shapes import action_payload, check_reset
@@ -42,8 +43,8 @@ T = TypeVar("T")
 class GameEnv(EnvClient):  # type: ignore[misc]  # its base is unknown without the extra
     """One session of a game as an EnvClient; a subclass names the game's models.
 
-    The arguments are EnvClient's, and session_id, shared, deadline_s and capacity_wait_s are
-    AsyncGameEnv's. `message_timeout_s` is how long to wait for one answer before the same
+    The arguments are EnvClient's, and session_id, shared, api_key, deadline_s and
+    capacity_wait_s are AsyncGameEnv's. `message_timeout_s` is how long to wait for one answer before the same
     request is sent again. Children of `new_session` have sessions of their own.
     """
 
@@ -64,9 +65,11 @@ class GameEnv(EnvClient):  # type: ignore[misc]  # its base is unknown without t
         *,
         session_id: str | None = None,
         shared: bool = False,
+        api_key: str | None = None,
         deadline_s: float = 60.0,
         capacity_wait_s: float = 0.0,
     ) -> None:
+        headers = {**key_headers(api_key), **(headers or {})}  # where new_session finds it for its children
         super().__init__(
             base_url=base_url,
             connect_timeout_s=connect_timeout_s,
@@ -125,6 +128,7 @@ class GameEnv(EnvClient):  # type: ignore[misc]  # its base is unknown without t
             max_message_size_mb=self._max_message_size / 2**20,
             websocket_ping_interval_s=self._websocket_ping_interval_s,
             websocket_ping_timeout_s=self._websocket_ping_timeout_s,
+            api_key="",  # it is among the headers
             **self._knobs,
         ).open()
         # A client that is forgotten gives its connection up; the session lives as long as it may.

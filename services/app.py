@@ -6,13 +6,14 @@ python -m services.app          the same with the listening socket set up as it 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import multiprocessing
 import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI
@@ -26,19 +27,29 @@ from metagame.games.echo import EchoGame
 from . import logs
 from .engine import Engine
 from .lifecycle import Lifecycle
-from .settings import PREFIX, Settings, SettingsError, load_settings, unknown_variables
+from .meter import Meter
+from .meter.meter import open_meter
+from .settings import PREFIX, Settings, SettingsError, hide_password, load_settings, unknown_variables
 from .store.base import SessionStore
 from .surfaces import problems
+from .surfaces.api_keys import ApiKeys
 from .surfaces.http import HttpSurface
 from .surfaces.mcp import PATHS as MCP_PATHS
 from .surfaces.mcp import McpSurface
 from .surfaces.mcp_socket import McpSocketSurface
+from .surfaces.metrics import MetricsSurface
 from .surfaces.ops import OpsSurface
+from .surfaces.origins import OnlyOrigins, Origins
+from .surfaces.pool import PoolSurface
 from .surfaces.root_path import RootPath
 from .surfaces.shortcut import Shortcut
 from .surfaces.tasks import TasksSurface
 from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
+from .vitals import Pulse, counts_of
+
+if TYPE_CHECKING:
+    from .tracing import Traces
 
 SETTINGS_EXIT = 2
 WEBSOCKET_PATHS = ("/ws", "/sessions/{session_id}/ws")
@@ -48,27 +59,40 @@ YOUNG_OBJECTS = 100_000
 log = structlog.get_logger()
 
 
-def create_app(settings: Settings, game: Game | None = None, store: SessionStore | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, game: Game | None = None, store: SessionStore | None = None, meter: Meter | None = None
+) -> FastAPI:
     """The server of one game; the store is opened from the settings unless one is given."""
     game = game or EchoGame(settings.max_message_length)
-    store = store or open_store(settings)
-    engine = Engine(
+    meter = meter or Meter()
+    store = store or open_store(settings, meter)
+    traces = open_traces(settings)
+    engine = (Engine if traces is None else traces.engine)(
         game,
-        store,
+        store if traces is None else traces.store(store),
         max_sessions=settings.max_sessions,
         timeout_s=settings.redis_timeout_s,
         step_before_reset=settings.step_before_reset == "allow",
+        meter=meter,
+        log_steps=settings.log_steps,
     )
-    lifecycle = Lifecycle(drain_timeout_s=settings.drain_timeout_s)
-    upkeep = Upkeep(engine, session_ttl_s=settings.session_ttl_s)
+    lifecycle = Lifecycle(drain_timeout_s=settings.drain_timeout_s, meter=meter)
+    pulse = Pulse(meter.worker_id, lambda: counts_of(meter), draining=lambda: lifecycle.draining)
+    upkeep = Upkeep(engine, session_ttl_s=settings.session_ttl_s, pulse=pulse)
+    lifecycle.when_draining(upkeep.announce_now)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         lifecycle.take_sigterm()
         upkeep.start()
+        where = "memory" if settings.redis_url is None else hide_password(settings.redis_url)
+        log.info("worker started", version=__version__, game=game.name, store=where)
         yield
         await upkeep.stop()
         await store.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.shutdown)
+        log.info("worker stopped")
 
     app = FastAPIOffline(
         title="Metagame",
@@ -79,6 +103,9 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     )
     problems.install(app)
     OpsSurface(engine, lifecycle).install(app)
+    MetricsSurface(engine, max_sessions=settings.max_sessions, redis=settings.redis_url is not None).install(app)
+    store_name = "memory" if settings.redis_url is None else "redis"
+    PoolSurface(engine, pulse, max_sessions=settings.max_sessions, store_name=store_name).install(app)
     http = HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes)
     controlled = settings.mode == "simulation"
     if controlled:
@@ -86,22 +113,29 @@ def create_app(settings: Settings, game: Game | None = None, store: SessionStore
     TasksSurface(game, max_body_bytes=settings.max_frame_bytes).install(app)
     socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
-    McpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes).install(app)
-    agents = McpSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
+    origins = Origins(settings.origins)
+    McpSurface(engine, lifecycle, origins, max_body_bytes=settings.max_frame_bytes).install(app)
+    agents = McpSocketSurface(engine, lifecycle, origins, max_frame_bytes=settings.max_frame_bytes)
     app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
     app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
+    if settings.keys:
+        app.add_middleware(ApiKeys, keys=settings.keys, meter=meter)
+    if origins.allowed:
+        app.add_middleware(OnlyOrigins, origins=origins)
+    if traces is not None:
+        app.add_middleware(traces.http)
     if settings.root_path is not None:
         app.add_middleware(RootPath, root_path=settings.root_path)
     return app
 
 
-def open_store(settings: Settings) -> SessionStore:
-    """The store that the settings name; nothing is connected yet."""
+def open_store(settings: Settings, meter: Meter | None = None) -> SessionStore:
+    """The store that the settings name, counting on the meter; nothing is connected yet."""
     max_sessions, ttl_ms = settings.max_sessions, settings.session_ttl_ms
     if settings.redis_url is None:
         from .store.memory import MemoryStore  # noqa: PLC0415 - a server without Redis loads no Redis client
 
-        return MemoryStore(max_sessions=max_sessions, ttl_ms=ttl_ms)
+        return MemoryStore(max_sessions=max_sessions, ttl_ms=ttl_ms, meter=meter)
     from .store.connect import open_client, wait_for  # noqa: PLC0415 - as above
     from .store.redis import RedisStore  # noqa: PLC0415 - as above
 
@@ -112,8 +146,28 @@ def open_store(settings: Settings) -> SessionStore:
         raise SettingsError(message) from None
     replicas = wait_for(settings.redis_wait_replicas, timeout_s=settings.redis_timeout_s)
     return RedisStore(
-        client, max_sessions=max_sessions, ttl_ms=ttl_ms, replicas=replicas, timeout_s=settings.redis_timeout_s
+        client,
+        max_sessions=max_sessions,
+        ttl_ms=ttl_ms,
+        replicas=replicas,
+        timeout_s=settings.redis_timeout_s,
+        meter=meter,
     )
+
+
+def open_traces(settings: Settings) -> Traces | None:
+    """What traces where the settings ask for it; raises SettingsError where its libraries are missing."""
+    if settings.traces == "off":
+        return None
+    try:
+        from .tracing import Traces  # noqa: PLC0415 - off loads none of it
+    except ModuleNotFoundError:
+        message = (
+            f"{PREFIX}TRACES is {settings.traces!r}, but OpenTelemetry is not installed:"
+            ' pip install "openenv-metagame[otel]", or unset it.'
+        )
+        raise SettingsError(message) from None
+    return Traces(settings.traces, system="memory" if settings.redis_url is None else "redis")
 
 
 def spare_the_collector() -> None:
@@ -153,10 +207,11 @@ def __getattr__(name: str) -> Any:
             # uvicorn's --workers: the setting WORKERS knows nothing of them.
             message = f"several workers need {PREFIX}REDIS_URL: without it each would have sessions of its own"
             raise SettingsError(message)  # noqa: TRY301 - one way out for every wrong setting
-        logs.configure(settings.log_format)
+        meter = open_meter()
+        logs.configure(settings.log_format, meter.worker_id)
         for variable, meant in unknown_variables().items():
             log.warning("a variable that is no setting is ignored", variable=variable, did_you_mean=meant)
-        app = create_app(settings)
+        app = create_app(settings, meter=meter)
     except SettingsError as wrong:
         sys.exit(_refuse(wrong))
     if settings.redis_url is None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from metagame.errors import MetaGameError
 
+from .meter import Meter
+from .meter.layout import ATTACHED
 from .records import Held
 from .store.base import ATTACHMENT_BYTES, Origin
 
@@ -18,6 +20,7 @@ from .store.base import ATTACHMENT_BYTES, Origin
 class Attachment:
     """A socket's hold; `lost` is called once when a lease renewal finds it taken over.
 
+    `took_over`: at its opening another socket, alive or dead, had the session.
     `attached` is False while the session does not exist: the first reset makes it, and `tried` says
     that one was sent. `superseded` is for good. `seen` is the episode this socket knows of: a step
     is taken in no other. `leased_at` is when the last request that renewed its lease was begun, and
@@ -25,6 +28,7 @@ class Attachment:
     """
 
     __slots__ = (
+        "_meter",
         "anonymous",
         "attached",
         "held",
@@ -35,16 +39,21 @@ class Attachment:
         "session_id",
         "superseded",
         "token",
+        "took_over",
         "tried",
     )
 
-    def __init__(self, session_id: str, *, anonymous: bool, lost: Callable[[MetaGameError], None]) -> None:
+    def __init__(
+        self, session_id: str, *, anonymous: bool, lost: Callable[[MetaGameError], None], meter: Meter
+    ) -> None:
         self.session_id = session_id
         self.token = os.urandom(ATTACHMENT_BYTES)
         self.anonymous = anonymous
         self.lost = lost
+        self._meter = meter
         self.attached = False
         self.superseded = False
+        self.took_over = False
         self.tried = False
         self.held: Held | None = None
         self.seen: str | None = None
@@ -58,10 +67,17 @@ class Attachment:
 
     def holds(self, held: Held) -> None:
         """Take note of where the session stands."""
-        self.attached = True
+        if not self.attached:
+            self.attached = True
+            self._count(1)
         self.held = held
 
     def let_go(self) -> None:
         """Take note that the session does not exist any more."""
-        self.attached = False
+        if self.attached:
+            self.attached = False
+            self._count(-1)
         self.held = None
+
+    def _count(self, by: int) -> None:
+        self._meter.count(ATTACHED, "anonymous" if self.anonymous else "named", by=by)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -36,7 +36,9 @@ from metagame.wire.tools import (
 )
 
 from .attachment import Attachment
-from .records import Held, SessionItem, generation_after, held, item, listed, new_session_id, session_hash
+from .events import Events
+from .meter import Meter
+from .records import Held, SessionItem, generation_after, held, item, listed, new_session_id
 from .resend import Deadline
 from .store.base import Draft, Origin, SessionStore, Word
 from .submission import Pool, Submission, read
@@ -53,15 +55,25 @@ log = structlog.get_logger()
 class Engine:
     """The operations of the pool; every method may raise what metagame.errors lists."""
 
-    def __init__(
-        self, game: Game, store: SessionStore, *, max_sessions: int, timeout_s: float, step_before_reset: bool = False
+    def __init__(  # noqa: PLR0913 - settings, by keyword
+        self,
+        game: Game,
+        store: SessionStore,
+        *,
+        max_sessions: int,
+        timeout_s: float,
+        step_before_reset: bool = False,
+        meter: Meter | None = None,
+        log_steps: bool = False,
     ) -> None:
         self.game = game
         self.store = store
+        self.meter = meter or Meter()
+        self.events = Events(self.meter, log_steps=log_steps)
         self.attachments: set[Attachment] = set()
         self.active = False
         """Whether a session was used since the upkeep last looked."""
-        self._pool = Pool(game, store, max_sessions, timeout_s)
+        self._pool = Pool(game, store, max_sessions, timeout_s, self.events)
         self._step_before_reset = step_before_reset
 
     async def reset(self, session_id: str, request: ResetRequest, attachment: Attachment | None = None) -> Observation:
@@ -129,7 +141,13 @@ class Engine:
             raise NoTools(message)
         return tools
 
-    async def state(self, session_id: str, attachment: Attachment | None = None) -> StateAnswer:
+    async def state(
+        self,
+        session_id: str,
+        attachment: Attachment | None = None,
+        *,
+        traceparent: str | None = None,  # noqa: ARG002 - read by the engine that traces
+    ) -> StateAnswer:
         """Where the session stands now, whatever this worker remembers."""
         self.active = True
         record = await read(self.store, session_id, attachment, self._deadline())
@@ -148,7 +166,9 @@ class Engine:
         for _ in range(TRIES):
             outcome = await self._deadline().write(self.store.make, name, draft)
             if outcome.word is Word.FULL:
-                raise self._pool.full(outcome)
+                raise self._pool.full(outcome, name)
+            if outcome.word is Word.MADE:
+                self.events.made(name, draft.origin)
             record = await self._deadline().read(self.store.inspect, name)
             if record is not None:
                 return item(name, record), outcome.word is Word.MADE
@@ -171,27 +191,38 @@ class Engine:
         """End a session, and whether there was one; one that does not exist is no error."""
         ended = await self._deadline().write(self.store.end, session_id)
         if ended:
-            log.info("session ended", session=session_hash(session_id), reason="asked")
+            self.events.ended(session_id, "asked")
         return ended
 
     async def open(self, session_id: str | None, lost: Callable[[MetaGameError], None]) -> Attachment:
         """An open socket's attachment: to the named session, or to an anonymous one made for it."""
+        try:
+            attachment = await self._open(session_id, lost)
+        except Unavailable:
+            self.events.refused("unavailable", session_id)
+            raise
+        self.attachments.add(attachment)
+        return attachment
+
+    async def _open(self, session_id: str | None, lost: Callable[[MetaGameError], None]) -> Attachment:
         if session_id is None:
-            attachment = Attachment(new_session_id(), anonymous=True, lost=lost)
+            attachment = Attachment(new_session_id(), anonymous=True, lost=lost, meter=self.meter)
             draft = Draft(Origin.ANONYMOUS, generation_after(None), pack(EMPTY, None), attachment=attachment.token)
             deadline = self._deadline()
             outcome = await deadline.write(self.store.make, attachment.session_id, draft)
             if outcome.word is Word.FULL:
-                raise self._pool.full(outcome)
+                raise self._pool.full(outcome, None)
+            self.events.made(attachment.session_id, draft.origin)
             attachment.leased_at = deadline.began
             attachment.holds(Held(draft.generation, EMPTY, draft.origin))
-        else:
-            attachment = Attachment(session_id, anonymous=False, lost=lost)
-            self.active = True
-            await read(self.store, session_id, attachment, self._deadline(), opening=True)
-            if attachment.held is not None:
-                attachment.seen = attachment.held.snapshot.episode_id
-        self.attachments.add(attachment)
+            return attachment
+        attachment = Attachment(session_id, anonymous=False, lost=lost, meter=self.meter)
+        self.active = True
+        await read(self.store, session_id, attachment, self._deadline(), opening=True)
+        snapshot = None if attachment.held is None else attachment.held.snapshot
+        if snapshot is not None:
+            attachment.seen = snapshot.episode_id
+        self.events.attached(session_id, snapshot, took_over=attachment.took_over)
         return attachment
 
     async def leave(self, attachment: Attachment, *, closed: bool = False) -> None:
@@ -206,12 +237,17 @@ class Engine:
         attachment.tried = False
         verb = self.store.end if ends else self.store.detach
         deadline = Deadline(min(LEAVE_S, self._pool.timeout_s), repeatable=True)
+        session_id, episode_id = attachment.session_id, attachment.seen
         try:
-            await deadline.write(verb, attachment.session_id, attachment.token)
+            ended = await deadline.write(verb, session_id, attachment.token)
         except Unavailable:
-            log.warning("socket left without the store", session=session_hash(attachment.session_id))
+            self.events.left_alone(session_id, episode_id=episode_id)
             return  # the lease or the TTL ends what could not be ended here
-        log.info("session ended" if ends else "socket detached", session=session_hash(attachment.session_id))
+        reason: Literal["closed", "left"] = "closed" if closed else "left"
+        if ended:
+            self.events.ended(session_id, reason, episode_id=episode_id)
+        else:
+            self.events.detached(session_id, "taken over" if attachment.superseded else reason, episode_id=episode_id)
 
     def _step(
         self, session_id: str, request: StepRequest, attachment: Attachment | None, begin: Reset | None = None

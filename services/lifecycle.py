@@ -19,6 +19,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from .meter import Meter
+from .meter.layout import DRAINING
+
 SERVER_SHARE = 0.25
 """The part of the drain's time left to the server itself, for HTTP requests still in flight."""
 EXIT_S = 0.1
@@ -39,12 +42,14 @@ class Drainable(Protocol):
 class Lifecycle:
     """The sockets of a worker and whether it is draining."""
 
-    def __init__(self, *, drain_timeout_s: float) -> None:
+    def __init__(self, *, drain_timeout_s: float, meter: Meter | None = None) -> None:
         self.draining = False
+        self._meter = meter or Meter()
         self.sockets: set[Drainable] = set()
         self._empty = asyncio.Event()
         self._drain_timeout_s = drain_timeout_s
         self._drain: asyncio.Task[None] | None = None
+        self._told: list[Callable[[], None]] = []
 
     def enter(self, socket: Drainable) -> None:
         """A socket opened."""
@@ -56,6 +61,10 @@ class Lifecycle:
         self.sockets.discard(socket)
         if not self.sockets:
             self._empty.set()
+
+    def when_draining(self, tell: Callable[[], None]) -> None:
+        """Have this called, in the event loop, once the worker begins to leave."""
+        self._told.append(tell)
 
     def take_sigterm(self) -> None:
         """Drain on SIGTERM before the server's own handler runs; a second SIGTERM goes straight to it."""
@@ -71,6 +80,7 @@ class Lifecycle:
                 previous(number, frame)
             else:
                 self.draining = True
+                self._meter.set(DRAINING, 1)
                 loop.call_soon_threadsafe(self._begin, previous)
 
         signal.signal(signal.SIGTERM, on_sigterm)
@@ -83,6 +93,8 @@ class Lifecycle:
             listener.close()
         asyncio.get_running_loop().call_later(max(0.0, self._drain_timeout_s - EXIT_S), self._go)
         self._drain = asyncio.create_task(self._drain_then(server_stop))
+        for tell in self._told:
+            tell()
 
     def _go(self) -> None:
         """Leave at the deadline: a worker holds nothing that cannot be lost."""

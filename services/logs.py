@@ -1,41 +1,80 @@
 """Log lines: for people on a terminal, or one JSON object a line for machines.
 
-One line per event in a session's or worker's life, none per step; a session is named by its
-hash, and a message's content is never logged, in tracebacks neither.
+One line per event in a session's or worker's life, none per step unless asked for. A session is named by its
+hash, since its id is a bearer key, and so is a request, since a session's id may follow from its id; a
+message's content is never logged, in tracebacks neither. Each line names its worker.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, Literal
 
+import orjson
 import structlog
 import structlog.tracebacks
 
 
-def configure(log_format: Literal["console", "json"]) -> None:
-    """Set structlog up; standard logging is left to the server that writes there."""
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            *([_tracebacks()] if log_format == "json" else []),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+def configure(log_format: Literal["console", "json"] | None, worker_id: str) -> None:
+    """Set structlog up; without a format a terminal gets lines for people, anything else those for machines."""
+    if log_format is None:
+        log_format = "console" if sys.stderr.isatty() else "json"
+    known: list[Any] = [
+        _naming(worker_id),
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+    ]
+    wrapper = structlog.make_filtering_bound_logger(logging.INFO)
+    if log_format == "json":
+        renderers = _for_machines()
+        factory: Any = structlog.BytesLoggerFactory(sys.stderr.buffer)
+        _take_in(known, renderers)
+    else:
+        renderers = _for_people()
+        factory = structlog.PrintLoggerFactory(sys.stderr)
+    structlog.configure([*known, *renderers], wrapper, logger_factory=factory, cache_logger_on_first_use=True)
 
 
-def _tracebacks() -> Any:
-    """Tracebacks without local variables, which hold what clients sent."""
-    return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+def _naming(worker_id: str) -> Callable[[object, str, dict[str, Any]], dict[str, Any]]:
+    def name_worker(_logger: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
+        line["worker"] = worker_id
+        return line
+
+    return name_worker
+
+
+def _for_people() -> list[Any]:
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+
+def _for_machines() -> list[Any]:
+    """Tracebacks go without local variables, which hold what clients sent."""
+    frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    return [structlog.processors.ExceptionRenderer(frames), structlog.processors.JSONRenderer(serializer=_line)]
+
+
+def _line(fields: Any, default: Callable[[Any], Any]) -> bytes:
+    """The line; orjson takes a tenth of json's time, but no text that is not Unicode."""
+    try:
+        return orjson.dumps(fields, default=default)
+    except TypeError:
+        return json.dumps(fields, default=default).encode()
+
+
+def _take_in(known: list[Any], renderers: list[Any]) -> None:
+    """Have what the server and libraries log by standard means be JSON as well."""
+
+    def as_text(_logger: object, _method: str, line: Any) -> str:
+        return bytes(line).decode()
+
+    bare = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=known, processors=[bare, *renderers, as_text])
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.StreamHandler(sys.stderr))
+    for handler in [*root.handlers, *logging.getLogger("uvicorn").handlers]:
+        handler.setFormatter(formatter)

@@ -6,13 +6,17 @@ import math
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from metagame.limits import allow_open_files
 
+from .meter.meter import shared_folder
 from .settings import PREFIX, Settings, SettingsError
+from .surfaces.operators import NotesPeer
 from .surfaces.protocol import SocketProtocol
 
 KEEPALIVE_IDLE_S = 60
@@ -24,9 +28,18 @@ KEPT_ALIVE_S = 75
 """Longer than a balancer keeps an idle connection, so that it never sends on one just closed."""
 
 
+class Config(uvicorn.Config):
+    """uvicorn's, which knows an operator's connection from one that only says so."""
+
+    def load(self) -> None:
+        """Load the app, and stand before what replaces addresses by headers."""
+        super().load()
+        self.loaded_app = NotesPeer(self.loaded_app)
+
+
 def config_of(settings: Settings, app: str) -> uvicorn.Config:
     """How the app (an import string) is served."""
-    return uvicorn.Config(
+    return Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -56,13 +69,29 @@ def serve(settings: Settings, app: str) -> int:
     host, port = listener.getsockname()[:2]
     print(f"metagame: serving on {url_of(host, port)}  (docs at /docs, Ctrl-C stops)", flush=True)  # noqa: T201 - the command's output
     if settings.workers > 1:
-        Multiprocess(config, sockets=[listener]).run()
+        with _shared_folder():
+            Multiprocess(config, sockets=[listener]).run()
         return 0
     # uvicorn raises the signal that stopped it once more when all is done: the way out, and no failure.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+@contextmanager
+def _shared_folder() -> Iterator[None]:
+    """Where the workers' counts are; raises SettingsError where no folder can be made."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(shared_folder())
+        except OSError as wrong:
+            message = (
+                f"cannot make a folder for what the workers count: {wrong.strerror}."
+                " Set TMPDIR to a folder that can be written to, or use one worker."
+            )
+            raise SettingsError(message) from None
+        yield
 
 
 def url_of(host: str, port: int) -> str:

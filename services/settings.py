@@ -12,23 +12,24 @@ from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from metagame.games.echo import MAX_MESSAGE_LENGTH
+from metagame.wire.keys import FORM, is_key
 
 PREFIX = "METAGAME_"
 TESTS = "METAGAME_TEST_"
-LATER = ("API_KEYS", "ALLOWED_ORIGINS")
-"""Settings of later releases that somebody may rely on: set, they stop the start."""
 OWN_SEGMENTS = frozenset(
     {
         *("reset", "step", "state", "ws", "sessions"),
-        *("health", "ready", "metrics", "metadata", "schema", "docs", "openapi.json", "static-offline-docs"),
+        *("health", "ready", "metrics", "pool", "metadata", "schema", "docs", "openapi.json", "static-offline-docs"),
         *("mcp", "web", "list_environments", "meta_game_env"),
     }
 )
 """First segments of this server's paths, now and as designed: a root path that began with one would be ambiguous."""
+
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
 
 
 class SettingsError(Exception):
@@ -42,7 +43,9 @@ def _names(name: str, *bare: str) -> AliasChoices:
 class Settings(BaseSettings):
     """A server's settings; build it with `load_settings`, which explains what is wrong."""
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, populate_by_name=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     redis_url: Annotated[
         str | None,
@@ -147,6 +150,22 @@ class Settings(BaseSettings):
             description="Proxies whose X-Forwarded-Proto and -For are believed: addresses and networks, or *",
         ),
     ] = "127.0.0.1"
+    api_keys: Annotated[
+        SecretStr | None,
+        Field(
+            validation_alias=_names("API_KEYS"),
+            description="Keys, separated by commas, of which every request and socket then has to carry one."
+            " Unset: open to whoever reaches the server",
+        ),
+    ] = None
+    allowed_origins: Annotated[
+        str | None,
+        Field(
+            validation_alias=_names("ALLOWED_ORIGINS"),
+            description="Websites whose pages may use the server from a browser, such as https://lab.example, or *."
+            " Unset: /mcp for pages of its own only, the rest for any",
+        ),
+    ] = None
     drain_timeout_s: Annotated[
         float,
         Field(
@@ -156,10 +175,29 @@ class Settings(BaseSettings):
             description="A stopping worker leaves within this time",
         ),
     ] = 10.0
+    traces: Annotated[
+        Literal["off", "otlp", "console"],
+        Field(
+            validation_alias=_names("TRACES"),
+            description="Spans of OpenTelemetry: to a collector as the OTEL_ variables say, or to the console;"
+            " needs the extra otel",
+        ),
+    ] = "off"
     log_format: Annotated[
-        Literal["console", "json"],
-        Field(validation_alias=_names("LOG_FORMAT"), description="console: log lines for people; json: for machines"),
-    ] = "console"
+        Literal["console", "json"] | None,
+        Field(
+            validation_alias=_names("LOG_FORMAT"),
+            description="console: log lines for people; json: for machines. Unset: console on a terminal, else json",
+        ),
+    ] = None
+    log_steps: Annotated[
+        bool,
+        Field(
+            validation_alias=_names("LOG_STEPS"),
+            description="A log line for each reset and step too: session, episode, step, how long it took;"
+            " never what was said",
+        ),
+    ] = False
 
     @field_validator("mode", mode="before")
     @classmethod
@@ -208,6 +246,39 @@ class Settings(BaseSettings):
                 raise ValueError(message) from None
         return listed
 
+    @field_validator("api_keys")
+    @classmethod
+    def _keys(cls, listed: SecretStr | None) -> SecretStr | None:
+        """What is wrong is said by its place in the list: a key is shown nowhere."""
+        if listed is None:
+            return None
+        keys = _split(listed)
+        for number, key in enumerate(keys, 1):
+            if not is_key(key):
+                message = f"number {number} of {len(keys)} is no key: each is {FORM}, and commas stand between them"
+                raise ValueError(message)
+        return SecretStr(",".join(keys))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The API keys, each by itself; none on an open server."""
+        return () if self.api_keys is None else _split(self.api_keys)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, listed: str | None) -> str | None:
+        """As browsers write them, so that what can never match is told at once."""
+        for one in () if listed is None else listed.split(","):
+            if one.strip() != "*" and _ORIGIN.fullmatch(one.strip()) is None:
+                message = "must be * or origins as in https://lab.example,http://localhost:5173: no path, no slash"
+                raise ValueError(message)
+        return listed
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """`allowed_origins` one by one."""
+        return tuple(one.strip().lower() for one in (self.allowed_origins or "").split(",") if one.strip())
+
     @property
     def session_ttl_ms(self) -> int:
         """`session_ttl_s` in milliseconds."""
@@ -216,10 +287,6 @@ class Settings(BaseSettings):
 
 def load_settings(**flags: Any) -> Settings:
     """Settings from flags (None: not given) and the environment; raises SettingsError."""
-    for name in LATER:
-        if os.environ.get(PREFIX + name):
-            message = f"{PREFIX}{name} is set, but this release does not have that setting yet. Unset it."
-            raise SettingsError(message)
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         settings = Settings(**given)
@@ -257,13 +324,17 @@ def hide_password(url: str) -> str:
     return re.sub(r"//.*@", "//***@", without_sentinels, flags=re.DOTALL)
 
 
+def _split(listed: SecretStr) -> tuple[str, ...]:
+    return tuple(one.strip() for one in listed.get_secret_value().split(","))
+
+
 def _explain(error: Any, given: dict[str, Any]) -> str:
     alias = str(error["loc"][0])
     name = next(
         (field for field, info in Settings.model_fields.items() if field == alias or alias in _choices(info)), alias
     )
     where = f"--{name.replace('_', '-')}" if name in given else _variable(name)
-    shown = hide_password(str(error["input"]))
+    shown = "***" if name == "api_keys" else hide_password(str(error["input"]))
     return f"{where} is {shown!r}, which is not allowed: {error['msg'].removeprefix('Value error, ')}"
 
 

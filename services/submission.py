@@ -26,6 +26,8 @@ from metagame.games import Game, Observation
 from metagame.wire.requests import ResetRequest, StepRequest
 
 from .attachment import Attachment
+from .events import Events
+from .meter.layout import COMMITS, STEP_COMMITTED
 from .records import Held, counter, distinct_bytes, generation_after, held
 from .resend import Deadline
 from .store.base import (
@@ -57,10 +59,11 @@ class Pool:
     store: SessionStore
     max_sessions: int
     timeout_s: float
+    events: Events
 
-    def full(self, outcome: Outcome) -> CapacityReached:
+    def full(self, outcome: Outcome, session_id: str | None) -> CapacityReached:
         """The error for a session that finds no place."""
-        log.info("session refused", reason="capacity", active=outcome.active)
+        self.events.refused("capacity", session_id, active=outcome.active)
         counts = f"{outcome.active}/{self.max_sessions}"
         message = f"Server at capacity: {counts} sessions active. Cannot accept new connections."
         return CapacityReached(message, active_sessions=outcome.active, max_sessions=self.max_sessions)
@@ -83,11 +86,13 @@ async def read(
         if attachment.attached:
             raise taken_over()
         held(record)  # what this release cannot read it takes from nobody
+        others = bool(record.attachment)
         token = attachment.token
         record = await deadline.read(store.attach, session_id, token, unless_owned=not opening)
         if record is not None and record.attachment != token:
             raise taken_over()
         attachment.leased_at = deadline.began
+        attachment.took_over = others
     if record is None:
         attachment.let_go()
     else:
@@ -176,13 +181,15 @@ class Submission:
 
     def settle(self) -> Observation | None:
         """The answer, if what was begun is committed; else `run` goes on with it."""
-        committed = type(self._said) is Outcome and self._said.word is Word.COMMITTED
-        return self._kept_answer() if committed else None
+        if type(self._said) is not Outcome or self._said.word is not Word.COMMITTED:
+            return None
+        self._pool.events.meter.cells[STEP_COMMITTED] += 1
+        return self._kept_answer()
 
     async def run(self) -> Observation:
         """The answer, committed now or when the request first came."""
         if self._said is not None:
-            answer = self._settled(await self._heard(self._said))
+            answer = self._settled(await self._counted(self._heard(self._said)))
             if answer is not None:
                 return answer
         elif self._attachment is not None and self._attachment.superseded:
@@ -223,7 +230,24 @@ class Submission:
                 raise
             self._base = None  # the refusal may be the cache's fault: ask the store before saying so
             return None
-        return self._settled(await self._write())
+        return self._settled(await self._counted(self._write()))
+
+    async def _counted(self, asked: Awaitable[Outcome]) -> Outcome:
+        """The outcome of a commit, which is counted, and so is that there is none."""
+        try:
+            outcome = await asked
+        except MetaGameError:
+            self._count("unknown" if self._deadline.unknown else "refused")
+            raise
+        if outcome.word is Word.MADE:
+            episode_id, request_id = self._after.episode_id, self.request_id
+            self._pool.events.made(self._session_id, self._origin(), episode_id=episode_id, request_id=request_id)
+        if outcome.word is not Word.FULL:  # a session refused, and no commit
+            self._count("committed" if outcome.word is Word.MADE else outcome.word.value)
+        return outcome
+
+    def _count(self, outcome: str) -> None:
+        self._pool.events.meter.count(COMMITS, self._command.kind, outcome)
 
     async def _learn(self) -> Observation | None:
         """Take the session's newest snapshot as base; the recorded answer if it has the request already."""
@@ -267,12 +291,14 @@ class Submission:
         if outcome.word is Word.COMMITTED or outcome.word is Word.MADE:
             return self._kept_answer()
         if outcome.word is Word.FULL:
-            raise self._pool.full(outcome)
+            raise self._pool.full(outcome, self._session_id)
         return self._lost_race(outcome)
 
     def _lost_race(self, outcome: Outcome) -> Observation | None:
         """Learn from an outcome that committed nothing; the recorded answer if there is one."""
         if outcome.word is Word.SUPERSEDED:
+            if self._attachment is not None:
+                self._attachment.superseded = True
             raise taken_over()
         if outcome.word is Word.GONE:
             self._base, self._fresh = None, True
@@ -305,6 +331,8 @@ class Submission:
 
     def _kept_answer(self) -> Observation:
         """The answer, when the socket has taken note of where the session stands by now."""
+        if self._pool.events.log_steps:
+            self._tell_log()
         attachment = self._attachment
         if attachment is not None:
             attachment.holds(Held(self._generation, self._after, self._origin()))
@@ -312,6 +340,10 @@ class Submission:
             if self._renews:
                 attachment.leased_at = self._deadline.began
         return self._answer
+
+    def _tell_log(self) -> None:
+        began, request_id = self._deadline.began, self.request_id
+        self._pool.events.committed(self._command.kind, self._session_id, self._after, began, request_id)
 
     def _origin(self) -> Origin:
         if self._base is not None:

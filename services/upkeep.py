@@ -1,4 +1,4 @@
-"""What a worker does besides answering: renew leases, sweep, keep the pool's keys, watch the store.
+"""What a worker does besides answering: renew leases, sweep, keep the pool's keys, watch the store, tell of itself.
 
 Nothing here is needed for correctness of a step. A worker that stops doing it loses its leases,
 and the others clean up after it.
@@ -7,6 +7,7 @@ and the others clean up after it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from time import monotonic
@@ -15,13 +16,18 @@ import structlog
 
 from .attachment import Attachment
 from .engine import Engine
+from .meter.layout import REDIS_AWAY, REDIS_FULL
 from .records import Held
 from .store.base import StoreFull, StoreUnavailable, UnreadableRecord, Word
 from .submission import taken_over
+from .vitals import Pulse
 
 RENEW_S = 8.0
 SWEEP_S = 4.0
 WATCH_S = 1.0
+ANNOUNCE_S = 2.0
+DEPART_S = 0.5
+"""How long a worker that leaves waits for the store to forget it; else it is silent, and then forgotten."""
 BATCH = 256
 AWAY, FULL, BACK = (
     "the session store cannot be reached",
@@ -40,8 +46,10 @@ _jitter = random.Random()  # noqa: S311 - spreads renewals; the global generator
 class Upkeep:
     """The background work of one worker; `start` it in the event loop, `stop` it before the store closes."""
 
-    def __init__(self, engine: Engine, *, session_ttl_s: float) -> None:
+    def __init__(self, engine: Engine, *, session_ttl_s: float, pulse: Pulse | None = None) -> None:
         self._engine = engine
+        self._pulse = pulse
+        self._says: asyncio.Task[None] | None = None
         self._renew_s = min(RENEW_S, session_ttl_s / 3)
         self._found = BACK
         self._tasks: list[asyncio.Task[None]] = []
@@ -54,22 +62,42 @@ class Upkeep:
             asyncio.create_task(self._every(self._renew_s, self._keep)),
             asyncio.create_task(self._every(WATCH_S, self._watch)),
         ]
+        if self._pulse is not None:
+            self.announce_now()
+            self._tasks.append(asyncio.create_task(self._every(ANNOUNCE_S, self._announce)))
 
     async def stop(self) -> None:
-        """End and wait for the end."""
-        for task in self._tasks:
+        """End and wait for the end; a worker that leaves in order is forgotten at once."""
+        tasks = [*self._tasks, *([] if self._says is None else [self._says])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._pulse is not None:
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(DEPART_S):
+                    await self._engine.store.depart(self._pulse.worker_id)
+
+    def announce_now(self) -> None:
+        """Tell of this worker without waiting for its turn: that it is there, or that it is leaving."""
+        self._says = asyncio.create_task(self._attempt(self._announce))
 
     async def _every(self, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(pause_s * _jitter.uniform(0.8, 1.0))
-            try:
-                await work()
-            except (StoreUnavailable, UnreadableRecord):
-                continue  # `_watch` logs that the store is away
-            except Exception:  # a worker that gave up its upkeep would lose its leases without a word
-                log.exception("upkeep failed", work=work.__name__)
+            await self._attempt(work)
+
+    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except (StoreUnavailable, UnreadableRecord):
+            return  # `_watch` logs that the store is away
+        except Exception:  # a worker that gave up its upkeep would lose its leases without a word
+            log.exception("upkeep failed", work=work.__name__)
+
+    async def _announce(self) -> None:
+        assert self._pulse is not None  # noqa: S101 - it is told to whoever has one
+        self._pulse.beat()
+        await self._engine.store.announce(self._pulse.worker_id, self._pulse.word())
 
     async def _renew(self) -> None:
         now = monotonic()
@@ -98,11 +126,16 @@ class Upkeep:
         elif word is Word.SUPERSEDED and attachment in self._engine.attachments:
             attachment.superseded = True
             self._engine.attachments.discard(attachment)
+            self._engine.events.lost(attachment.session_id, attachment.seen)
             attachment.lost(taken_over())
 
     async def _watch(self) -> None:
         """Log what becomes of the store; whoever asks meanwhile is told by its error."""
         found, reason = await self._look()
+        meter = self._engine.meter
+        meter.set(REDIS_AWAY, int(found == AWAY))
+        meter.set(REDIS_FULL, int(found == FULL))
+        meter.look_at_process()
         if found == self._found:
             return
         self._found = found

@@ -14,13 +14,17 @@ LAYERS = ("limits", "errors", "models", "games", "core", "wire", "client", "open
 """Inside `metagame` each may import only those before it; `_version` is anybody's."""
 SERVICES = (
     "settings",
+    "meter",
     "store",
     "records",
+    "events",
     "attachment",
     "resend",
     "submission",
     "engine",
+    "tracing",
     "lifecycle",
+    "vitals",
     "surfaces",
     "upkeep",
     "logs",

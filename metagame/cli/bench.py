@@ -12,6 +12,7 @@ import math
 import resource
 import ssl
 import sys
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -68,18 +69,15 @@ def _bench(plan: Plan, url: str) -> int:
                 first = next(iter(opened.errors.texts), "no answer")
                 raise Refused(UNREACHABLE, f"None of {plan.sockets} {kind} opened at {address.http}: {first}")
             console.print(f"{opened.count} {kind} open after {opened.seconds:.2f} s", highlight=False)
-            weights = {pid: (_resident_bytes(pid) - before[pid]) / opened.count for pid in plan.pids}
-            began = {pid: in_all(cpu_s, pid) for pid in plan.pids}
+            # One that ends during the run costs its own figures only.
+            weights = {pid: (_seen(resident_bytes, pid) - before[pid]) / opened.count for pid in plan.pids}
+            began = {pid: _seen(cpu_s, pid) for pid in plan.pids}
             played = fleet.play(play)
-            watched = [
-                Watched(pid, in_all(cpu_s, pid) - began[pid], _resident_bytes(pid), weights[pid]) for pid in plan.pids
-            ]
+            watched = [_used(pid, began[pid], weights[pid]) for pid in plan.pids]
             fleet.close()
     except FleetFailed as failed:
         raise Refused(CHECK_FAILED, str(failed)) from None
-    except ProcessLookupError as gone:
-        raise Refused(CHECK_FAILED, f"{gone} any more: it ended during the run") from None
-    found = Measured(opened, played, watched)
+    found = Measured(opened, played, watched, plan.rate_per_s)
     if plan.as_json:
         about = {"url": address.http, "server": "metagame" if metagame else "other", "surface": sockets.surface}
         _print_json({"passed": found.passed, **about, **as_json(plan, sockets, found)})
@@ -173,6 +171,18 @@ def _resident_bytes(pid: int) -> int:
         return in_all(resident_bytes, pid)
     except ProcessLookupError as gone:
         raise Refused(USAGE, f"--pid {pid}: there is {gone}.") from None
+
+
+def _used(pid: int, began_s: float, per_socket_bytes: float) -> Watched:
+    return Watched(pid, _seen(cpu_s, pid) - began_s, _seen(resident_bytes, pid), per_socket_bytes)
+
+
+def _seen(measure: Callable[[int], float], pid: int) -> float:
+    """What is measured of the process and those it started; no number once it has ended."""
+    try:
+        return in_all(measure, pid)
+    except ProcessLookupError:
+        return math.nan
 
 
 def _print_json(fields: dict[str, Any]) -> None:

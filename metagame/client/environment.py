@@ -39,6 +39,7 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
         A newer socket of somebody else takes the session from this client: SessionTakenOver.
     shared: others step the session as well: what it stands at is not checked.
     headers: sent with every handshake or request, such as {"Authorization": "Bearer ..."}.
+    api_key: for a server that wants one; METAGAME_API_KEY unless given, and "" sends none.
     capacity_wait_s: how long to wait for a place in a full pool before CapacityReached.
     message_timeout_s: how long to wait for one answer before the request is sent again.
     deadline_s: how long a call goes on trying after a failure, counted from its beginning.
@@ -59,6 +60,7 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
         session_id: str | None = None,
         shared: bool = False,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
         connect_timeout_s: float = 10.0,
         message_timeout_s: float = ANSWER_TIMEOUT_S,
         deadline_s: float = 60.0,
@@ -73,6 +75,7 @@ class AsyncGameEnv(Generic[ActionT, ObservationT]):
             session_id=session_id,
             shared=shared,
             headers=headers,
+            api_key=api_key,
             connect_timeout_s=connect_timeout_s,
             message_timeout_s=message_timeout_s,
             deadline_s=deadline_s,

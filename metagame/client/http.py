@@ -19,9 +19,10 @@ from metagame.client.transport import ANSWER_TIMEOUT_S, Address, ConnectionLost,
 from metagame.client.websocket import AWAY_STATUSES, retry_after_fields
 from metagame.errors import ProtocolError, Unavailable
 from metagame.wire.answers import Answer, decode_body, decode_observation, decode_state, error_of_body
-from metagame.wire.requests import CloseRequest, Request, StateRequest, encode_body
+from metagame.wire.requests import CloseRequest, Request, ResetRequest, StateRequest, StepRequest, encode_body
 
 NOT_FOUND = 404
+TRACEPARENT = "traceparent"
 TOO_MANY_REQUESTS = 429
 _IN_PRODUCTION = ', or it is one in production mode, which has sockets only: transport="websocket"'
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -59,10 +60,10 @@ class HttpTransport:
                 await self._send("DELETE", session_id, "")
             return None
         if isinstance(request, StateRequest):
-            return decode_state(decode_body(await self._send("GET", session_id, "/state")))
-        answer = await self._send(
-            "POST", session_id, f"/{request.kind.value}", encode_body(request), request.request_id
-        )
+            asked = {} if request.traceparent is None else {TRACEPARENT: request.traceparent}
+            return decode_state(decode_body(await self._send("GET", session_id, "/state", headers=asked)))
+        path = f"/{request.kind.value}"
+        answer = await self._send("POST", session_id, path, encode_body(request), _headers(request))
         body = decode_body(answer)
         if body.get("request_id", request.request_id) != request.request_id:
             message = "The server's answer is another request's. Does a proxy mix up answers? Call state() to go on."
@@ -76,13 +77,14 @@ class HttpTransport:
             await client.aclose()
 
     async def _send(
-        self, method: str, session_id: str, path: str, content: bytes | None = None, request_id: str | None = None
+        self,
+        method: str,
+        session_id: str,
+        path: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         url = f"{self._address.http}/sessions/{in_path(session_id)}{path}"
-        headers = {} if content is None else {"Content-Type": "application/json"}
-        if request_id is not None:
-            # For balancers, which look into no body: what carries it is safe to send again.
-            headers["Idempotency-Key"] = request_id
         try:
             response = await self._connections().request(method, url, content=content, headers=headers)
         except _UNSENT as wrong:
@@ -111,6 +113,16 @@ class HttpTransport:
                 transport=self._http_transport,
             )
         return self._client
+
+
+def _headers(request: ResetRequest | StepRequest) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    if request.request_id is not None:
+        # For balancers, which look into no body: what carries it is safe to send again.
+        headers["Idempotency-Key"] = request.request_id
+    if request.traceparent is not None:
+        headers[TRACEPARENT] = request.traceparent
+    return headers
 
 
 @cache

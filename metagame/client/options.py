@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 from metagame.client.http import HttpTransport
+from metagame.client.keys import key_headers
 from metagame.client.session import Session
 from metagame.client.transport import ANSWER_TIMEOUT_S, Transport, parse_base_url
 from metagame.client.websocket import WebSocketTransport
@@ -28,6 +29,7 @@ class ClientKeywords(TypedDict, total=False):
     session_id: str | None
     shared: bool
     headers: Mapping[str, str] | None
+    api_key: str | None
     connect_timeout_s: float
     message_timeout_s: float
     deadline_s: float
@@ -45,7 +47,8 @@ class ClientOptions:
     transport: TransportChoice = "websocket"
     session_id: str | None = None
     shared: bool = False
-    headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
     connect_timeout_s: float = 10.0
     message_timeout_s: float = ANSWER_TIMEOUT_S
     deadline_s: float = 60.0
@@ -62,12 +65,13 @@ class ClientOptions:
             raise InvalidRequest(message)
         given = self.session_id if named is None else named
         minted = given is None
+        headers = {**key_headers(self.api_key), **(self.headers or {})}
         transport: Transport
         match self.transport:
             case "websocket":
                 transport = WebSocketTransport(
                     address,
-                    headers=self.headers,
+                    headers=headers,
                     connect_timeout_s=self.connect_timeout_s,
                     message_timeout_s=self.message_timeout_s,
                     max_message_size_mb=self.max_message_size_mb,
@@ -77,7 +81,7 @@ class ClientOptions:
             case "http":
                 transport = HttpTransport(
                     address,
-                    headers=self.headers,
+                    headers=headers,
                     connect_timeout_s=self.connect_timeout_s,
                     message_timeout_s=self.message_timeout_s,
                     ends_session=minted,

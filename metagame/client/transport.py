@@ -10,11 +10,12 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from metagame.core.session import check_session_id
-from metagame.errors import InvalidRequest, ProtocolError
+from metagame.errors import InvalidRequest, ProtocolError, Unauthorized
 from metagame.wire.answers import Answer
 from metagame.wire.requests import Request
 
@@ -105,10 +106,11 @@ def refused(url: str, status: int) -> InvalidRequest:
     """The error for an address that wants other credentials, or knows no such path (403 of other servers)."""
     message = (
         f"{url} refused the client with HTTP status {status}."
-        ' Pass what it asks for, for example headers={"Authorization": "Bearer ..."}.'
+        " Pass what it asks for: api_key=, or METAGAME_API_KEY, where it is a Metagame server's own key,"
+        ' else for example headers={"Authorization": "Bearer ..."}.'
         " If it asks for nothing, base_url is wrong: it names another server, or a path that is none of Metagame's."
     )
-    return InvalidRequest(message, status=status)
+    return (Unauthorized if status == HTTPStatus.UNAUTHORIZED else InvalidRequest)(message, status=status)
 
 
 def _not_an_address(base_url: str) -> InvalidRequest:

@@ -20,6 +20,10 @@ RESERVED_MS = 10_000
 """How long a place may be without its record before it is doubtful."""
 
 
+WORD_MS = 30_000
+"""How long a worker that says nothing more is kept in mind."""
+
+
 class Origin(Enum):
     """Who brought a session into being, and so what ends it."""
 
@@ -29,6 +33,11 @@ class Origin(Enum):
     """A reset: a `close` frame ends it."""
     MADE = "m"
     """`POST /sessions`: only an explicit end or its TTL ends it."""
+
+    @property
+    def word(self) -> str:
+        """As counts and log name it."""
+        return self.name.lower()
 
 
 class Word(Enum):
@@ -116,6 +125,35 @@ class Page:
     next_cursor: str | None
 
 
+@value
+class Spoken:
+    """What a worker said of itself last, in its own format, and how long ago."""
+
+    worker: str
+    age_ms: int
+    word: bytes
+
+
+@value
+class Node:
+    """A server that sessions live on, by host and port; what it did not say of itself is None.
+
+    `role` is primary or replica. `max_memory_bytes` is 0 where it has no limit, and `fsync` when its file is
+    written through (always, everysec, no), where it keeps one (`aof`).
+    """
+
+    name: str
+    role: str
+    up: bool
+    version: str | None = None
+    used_memory_bytes: int | None = None
+    max_memory_bytes: int | None = None
+    clients: int | None = None
+    commands_per_s: int | None = None
+    aof: bool | None = None
+    fsync: str | None = None
+
+
 class StoreUnavailable(Exception):
     """The store gave no answer. `unknown`: it may have carried the request out all the same."""
 
@@ -197,6 +235,9 @@ class SessionStore(Protocol):
         Raises InvalidCursor.
         """
 
+    async def count(self) -> int:
+        """How many sessions the pool has; one that ended unnoticed may still be among them."""
+
     async def sweep(self) -> int:
         """Examine doubtful places; the number of places freed."""
 
@@ -205,6 +246,18 @@ class SessionStore(Protocol):
 
     async def ping(self) -> None:
         """Return if the store takes writes."""
+
+    async def announce(self, worker: str, word: bytes) -> None:
+        """Keep a worker's word about itself in place of its last, for `WORD_MS`; also where the store is full."""
+
+    async def depart(self, worker: str) -> None:
+        """Forget a worker; one that is not known is no error."""
+
+    async def roll(self) -> list[Spoken]:
+        """What each worker said of itself last, in no order."""
+
+    async def nodes(self) -> list[Node]:
+        """The servers that sessions live on, those that give no answer as not `up`; raises nothing."""
 
     async def close(self) -> None:
         """Give up connections."""

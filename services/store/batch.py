@@ -17,6 +17,8 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from ..meter import Meter
+from ..meter.layout import GIVEN_UP
 from .base import StoreUnavailable
 from .contact import Contact
 from .gate import Gate
@@ -56,18 +58,20 @@ class _Queue:
 class Batcher:
     """Sends commands and hands out futures of their replies."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         lanes: Lanes,
         contact: Contact,
         *,
         timeout_s: float,
+        meter: Meter,
         replicas: Replicas | None = None,
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self._lanes = lanes
         self._contact = contact
         self._timeout_s = timeout_s
+        self._meter = meter
         self._replicas = replicas
         self._max_in_flight = MAX_IN_FLIGHT if replicas is None else 1
         self._max_waiting = max_waiting
@@ -204,6 +208,7 @@ class Batcher:
             self._loop,
             patience_s=connection.socket_timeout or self._timeout_s,
             replicas=self._replicas,
+            meter=self._meter,
             asking=queue.lane.asking,
             settled=partial(self._settle, queue),
             resumed=partial(self._flush, queue),
@@ -258,6 +263,7 @@ class Batcher:
     def _give_up(self, queue: _Queue, reason: str) -> None:
         """Fail what waits for a server that does not work: batch after batch would fail as this one did."""
         self._lanes.doubt(queue.lane)
+        self._meter.count(GIVEN_UP)
         queue.gate.failed(self._loop.time(), reason)
         self._fail_waiting(queue, reason)
 

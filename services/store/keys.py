@@ -17,6 +17,11 @@ def places_key(prefix: str) -> str:
     return f"{prefix}:places:{{places}}"
 
 
+def workers_key(prefix: str) -> str:
+    """The key of what workers say of themselves, a hash; it lies where the places do."""
+    return f"{prefix}:workers:{{places}}"
+
+
 def pulse_key(prefix: str) -> str:
     """The key that is written to see whether writes are taken; it lies where the places do."""
     return f"{prefix}:pulse:{{places}}"

@@ -16,27 +16,33 @@ load) must itself be a write; each renews the record's TTL, and that is one.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any
 
 from hiredis import ProtocolError, Reader
 
+from ..meter import Meter
+from ..meter.layout import BATCH_SIZES, BATCH_SUM, BATCHES, ROUND_TRIPS
 from .request import Refusal, Replicas, Report, Request, pack
 
 _ASKING = pack(("ASKING",))
+_BATCHES, _ROUND_TRIPS = BATCHES.first, ROUND_TRIPS.first
 
 
 class _Trip:
     """A batch on its way, and what has been read of its replies."""
 
-    __slots__ = ("asked", "batch", "has_sources", "held", "read", "report", "unloaded", "until")
+    __slots__ = ("asked", "batch", "has_sources", "held", "read", "report", "sent_ns", "unloaded", "until")
 
     def __init__(self, batch: list[Request], *, has_sources: bool) -> None:
         self.batch = batch
         self.has_sources = has_sources
         """Whether the scripts' sources went with it."""
         self.until = batch[0].until
+        self.sent_ns = monotonic_ns()
         self.asked = False
         """Whether the reply to the next request's ASKING has been read."""
         self.read = 0
@@ -64,6 +70,7 @@ class Line(asyncio.Protocol):
         *,
         patience_s: float,
         replicas: Replicas | None,
+        meter: Meter,
         asking: bool,
         settled: Callable[[Line, Report], None],
         resumed: Callable[[], None],
@@ -72,6 +79,7 @@ class Line(asyncio.Protocol):
         self._loop = loop
         self._patience_s = patience_s
         """How long the server may be silent while something is in flight."""
+        self._meter = meter
         self._replicas = replicas
         self._wait = b"" if replicas is None else replicas.wait()
         self._asking = asking
@@ -155,6 +163,9 @@ class Line(asyncio.Protocol):
 
     def _launch(self, trip: _Trip, packed: list[bytes]) -> None:
         self._trips.append(trip)
+        cells, count = self._meter.cells, len(packed)
+        cells[_BATCHES + bisect_left(BATCH_SIZES, count)] += 1
+        cells[_BATCHES + BATCH_SUM] += count
         commands = (_ASKING + _ASKING.join(packed)) if self._asking else b"".join(packed)
         self._transport.write(commands + self._wait if self._wait else commands)
         due = min(trip.until, self._heard_at + self._patience_s)
@@ -211,6 +222,7 @@ class Line(asyncio.Protocol):
 
     def _finish(self, trip: _Trip) -> None:
         """Send again what the server does not know, and report."""
+        self._meter.took(_ROUND_TRIPS, trip.sent_ns)
         if trip.report.given_up is not None:
             self._give_up(trip.report.given_up)
         if trip.unloaded and self.usable:

@@ -15,7 +15,23 @@ from dataclasses import replace
 
 from metagame.core.remembered import HASH_BYTES, REMEMBERED
 
-from .base import LEASE_MS, Commit, Draft, InvalidCursor, Origin, Outcome, Page, Record, Said, Word
+from ..meter import Meter
+from ..meter.layout import ENDED
+from .base import (
+    LEASE_MS,
+    WORD_MS,
+    Commit,
+    Draft,
+    InvalidCursor,
+    Node,
+    Origin,
+    Outcome,
+    Page,
+    Record,
+    Said,
+    Spoken,
+    Word,
+)
 from .contact import Contact
 
 _GONE = Outcome(Word.GONE)
@@ -37,20 +53,26 @@ class _Kept:
 class MemoryStore:
     """A `SessionStore` in a dict; `clock` counts seconds and never goes back."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, by keyword
         self,
         *,
         max_sessions: int,
         ttl_ms: int,
         lease_ms: int = LEASE_MS,
+        word_ms: int = WORD_MS,
         clock: Callable[[], float] = time.monotonic,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or Meter()
         self._max_sessions = max_sessions
         self._ttl_ms = ttl_ms
         self._lease_ms = lease_ms
         self._clock = clock
         self._contact = Contact(lease_ms=lease_ms, clock=clock)
         self._sessions: dict[str, _Kept] = {}
+        self._word_ms = word_ms
+        self._words: dict[str, tuple[int, bytes]] = {}
+        """What workers said of themselves, and when."""
         self._full_until_ms = 0
         """Until when a sweep would find nothing: a full pool is asked by many, and looks through all once."""
 
@@ -179,6 +201,10 @@ class MemoryStore:
         ]
         return Page(sessions, base64.urlsafe_b64encode(found[-1].encode()).decode() if more and found else None)
 
+    async def count(self) -> int:
+        """How many sessions there are, expired ones that nobody looked at since among them."""
+        return len(self._sessions)
+
     async def sweep(self) -> int:
         """Drop what has expired, and anonymous sessions whose lease has lapsed; how many."""
         now_ms = self._now_ms()
@@ -197,13 +223,33 @@ class MemoryStore:
             else:
                 ends_ms.append(end_ms)
         self._full_until_ms = min(ends_ms)
-        return before - len(self._sessions)
+        freed = before - len(self._sessions)
+        self._meter.count(ENDED, "expired", by=freed)
+        return freed
 
     async def keep(self) -> None:
         """Nothing to keep: the pool is this object."""
 
     async def ping(self) -> None:
         """Answer."""
+
+    async def announce(self, worker: str, word: bytes) -> None:
+        """Keep a worker's word about itself in place of its last."""
+        self._words[worker] = (self._now_ms(), word)
+
+    async def depart(self, worker: str) -> None:
+        """Forget a worker."""
+        self._words.pop(worker, None)
+
+    async def roll(self) -> list[Spoken]:
+        """What each worker said of itself last."""
+        now_ms = self._now_ms()
+        self._words = {worker: said for worker, said in self._words.items() if now_ms - said[0] < self._word_ms}
+        return [Spoken(worker, now_ms - said_ms, word) for worker, (said_ms, word) in self._words.items()]
+
+    async def nodes(self) -> list[Node]:
+        """None: the pool is this object."""
+        return []
 
     async def close(self) -> None:
         """Nothing to give up."""
@@ -215,6 +261,7 @@ class MemoryStore:
         kept = self._sessions.get(session_id)
         if kept is not None and kept.expires_at_ms <= now_ms:
             del self._sessions[session_id]
+            self._meter.count(ENDED, "expired")
             return None
         return kept
 

@@ -19,6 +19,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from ..meter import Meter
+from ..meter.layout import ENDED
 from . import layout, scripts
 from .batch import Batcher
 from .contact import Contact
@@ -33,8 +35,17 @@ class Places:
     """The pool's places."""
 
     def __init__(  # noqa: PLR0913 - settings, by keyword
-        self, batcher: Batcher, contact: Contact, *, max_sessions: int, ttl_ms: int, reserved_ms: int, prefix: str
+        self,
+        batcher: Batcher,
+        contact: Contact,
+        *,
+        max_sessions: int,
+        ttl_ms: int,
+        reserved_ms: int,
+        prefix: str,
+        meter: Meter,
     ) -> None:
+        self._meter = meter
         self._send = batcher.send
         self._contact = contact
         self._prefix = prefix
@@ -94,6 +105,10 @@ class Places:
                 break
         return total
 
+    async def count(self) -> int:
+        """How many are taken."""
+        return int(await self._send(scripts.Command(self._key, ("ZCARD", self._key))))
+
     async def keep(self) -> None:
         """Renew the TTL of the set."""
         await self._send(scripts.Command(self._key, ("PEXPIRE", self._key, self._ttl_ms)))
@@ -117,7 +132,9 @@ class Places:
             looks.append(self._send(scripts.Command(key, ("PTTL", key))))
         found = await asyncio.gather(*looks)
         outcomes = await self._settle(entries, found, now_us)
-        return active, outcomes.count(b"freed"), len(entries), outcomes.count(None)
+        freed = outcomes.count(b"freed")
+        self._meter.count(ENDED, "expired", by=freed)
+        return active, freed, len(entries), outcomes.count(None)
 
     async def _settle(self, entries: list[tuple[bytes, bytes]], found: list[Any], now_us: int) -> list[bytes | None]:
         """Free or refresh each examined place; the script's word each, None where it was left alone."""

@@ -16,17 +16,21 @@ from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
 
+from ..meter import Meter
 from . import layout, scripts
 from .base import (
     LEASE_MS,
     RESERVED_MS,
+    WORD_MS,
     Commit,
     Draft,
     InvalidCursor,
+    Node,
     Outcome,
     Page,
     Record,
     Said,
+    Spoken,
     StoreUnavailable,
     UnreadableRecord,
     Word,
@@ -35,9 +39,11 @@ from .batch import Batcher
 from .contact import Contact
 from .keys import pulse_key, record_key
 from .lanes import lanes_of
+from .nodes import Nodes
 from .places import Places
 from .renewals import Renewals
 from .request import Replicas
+from .roll import Roll
 
 TIMEOUT_S = 5.0
 PULSE_MS = "60000"
@@ -61,16 +67,19 @@ class RedisStore:
         ttl_ms: int,
         lease_ms: int = LEASE_MS,
         reserved_ms: int = RESERVED_MS,
+        word_ms: int = WORD_MS,
         replicas: Replicas | None = None,
         timeout_s: float = TIMEOUT_S,
         prefix: str = "metagame",
+        meter: Meter | None = None,
     ) -> None:
+        meter = meter or Meter()
         self._prefix = prefix
         self._ttl_ms = str(ttl_ms)
         self._lease_ms = str(lease_ms)
         self._lanes = lanes_of(client)
         self._contact = Contact(lease_ms=lease_ms, clock=time.monotonic)
-        self._batcher = Batcher(self._lanes, self._contact, timeout_s=timeout_s, replicas=replicas)
+        self._batcher = Batcher(self._lanes, self._contact, timeout_s=timeout_s, replicas=replicas, meter=meter)
         self._places = Places(
             self._batcher,
             self._contact,
@@ -78,7 +87,10 @@ class RedisStore:
             ttl_ms=ttl_ms,
             reserved_ms=reserved_ms,
             prefix=prefix,
+            meter=meter,
         )
+        self._roll = Roll(self._batcher, kept_ms=word_ms, prefix=prefix)
+        self._nodes = Nodes(client)
 
     async def load(self, session_id: str) -> Record | None:
         """The record, its TTL renewed; None where there is none."""
@@ -181,6 +193,10 @@ class RedisStore:
         ]
         return Page(sessions, _write_cursor(*entries[-1]) if entries and len(entries) == limit else None)
 
+    async def count(self) -> int:
+        """How many places are taken."""
+        return await self._places.count()
+
     async def sweep(self) -> int:
         """Examine doubtful places; the number of places freed."""
         return await self._places.sweep()
@@ -197,6 +213,22 @@ class RedisStore:
         """
         key = pulse_key(self._prefix)
         await self._batcher.send(scripts.Command(key, ("SET", key, "", "PX", PULSE_MS)))
+
+    async def announce(self, worker: str, word: bytes) -> None:
+        """Keep a worker's word about itself in place of its last."""
+        await self._roll.announce(worker, word)
+
+    async def depart(self, worker: str) -> None:
+        """Forget a worker."""
+        await self._roll.depart(worker)
+
+    async def roll(self) -> list[Spoken]:
+        """What each worker said of itself last."""
+        return await self._roll.read()
+
+    async def nodes(self) -> list[Node]:
+        """The Redis servers; see `SessionStore.nodes`."""
+        return await self._nodes.look()
 
     async def close(self) -> None:
         """Give up connections; what waits fails."""

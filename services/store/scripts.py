@@ -42,6 +42,7 @@ def _call(script: Script, key: str, *arguments: Argument) -> Command:
     return Command(key, ("EVALSHA", script.sha, "1", key, *arguments), script)
 
 
+_ANNOUNCE = _load("announce")
 _ATTACH = _load("attach")
 _COMMIT = _load("commit")
 _CREATE = _load("create")
@@ -56,6 +57,7 @@ _REAP = _load("reap")
 _REFRESH = _load("refresh")
 _RENEW = _load("renew")
 _RESERVE = _load("reserve")
+_ROLL = _load("roll")
 _WITHDRAW = _load("withdraw")
 
 _PACKED_COMMIT = b"*11\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n" % _COMMIT.sha.encode() + 8 * b"$%d\r\n%b\r\n"
@@ -162,3 +164,13 @@ def doubtful(*, places: str, skip: str, limit: str) -> Command:
 def page(*, places: str, score: str, member: str, limit: str) -> Command:
     """found, then member and score in turn."""
     return _call(_PAGE, places, score, member, limit)
+
+
+def announce(*, workers: str, worker: str, word: bytes, kept_ms: str) -> Command:
+    """Kept."""
+    return _call(_ANNOUNCE, workers, worker, word, kept_ms)
+
+
+def roll(*, workers: str) -> Command:
+    """found, then worker, age and word in turn."""
+    return _call(_ROLL, workers)

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any, Protocol
 
+from metagame.wire.keys import PROTOCOL
+
 from .presence import hear_disconnects
 
 EXTENSION = "metagame.channel"
@@ -62,10 +64,15 @@ class Channel(Protocol):
 def channel_of(scope: Message, receive: Receive, send: Send) -> Channel:
     """The channel of a socket of which nothing was received yet."""
     offer = (scope.get("extensions") or {}).get(EXTENSION)
-    if offer is None:
-        return AsgiChannel(receive, send)
-    channel: DirectChannel = offer["open"]()
+    channel: AsgiChannel | DirectChannel = AsgiChannel(receive, send) if offer is None else offer["open"]()
+    if PROTOCOL in (scope.get("subprotocols") or ()):
+        channel.subprotocol = PROTOCOL
     return channel
+
+
+def acceptance(subprotocol: str | None) -> Message:
+    """ASGI's answer to a handshake; a browser that offers subprotocols takes no socket for which none is chosen."""
+    return {"type": "websocket.accept"} | ({} if subprotocol is None else {"subprotocol": subprotocol})
 
 
 class AsgiChannel:
@@ -74,6 +81,7 @@ class AsgiChannel:
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
+        self.subprotocol: str | None = None
         self._first: asyncio.Future[Message] | None = None
 
     async def serve(self, work: Coroutine[Any, Any, None]) -> None:
@@ -94,7 +102,7 @@ class AsgiChannel:
 
     async def accept(self) -> None:
         """See Channel."""
-        await self._send({"type": "websocket.accept"})
+        await self._send(acceptance(self.subprotocol))
 
     def offer(self, begin: Begin | None) -> None:
         """See Channel; over ASGI nothing is begun."""
@@ -151,11 +159,23 @@ class Wire(Protocol):
 class DirectChannel:
     """A channel that a server fills where it would fill its queue of ASGI messages."""
 
-    __slots__ = ("_begin", "_ended", "_idle", "_looks", "_loop", "_paused", "_receiver", "_waiting", "_wire")
+    __slots__ = (
+        "_begin",
+        "_ended",
+        "_idle",
+        "_looks",
+        "_loop",
+        "_paused",
+        "_receiver",
+        "_waiting",
+        "_wire",
+        "subprotocol",
+    )
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop) -> None:
         self._wire = wire
         self._loop = loop
+        self.subprotocol: str | None = None
         self._waiting: deque[Frame] = deque()
         self._receiver: asyncio.Future[Any] | None = None
         """The work's wait for a frame, which goes on while one that was begun is under way."""
@@ -243,7 +263,7 @@ class DirectChannel:
 
     def accept(self) -> Coroutine[Any, Any, None]:
         """See Channel."""
-        return self._wire.send({"type": "websocket.accept"})
+        return self._wire.send(acceptance(self.subprotocol))
 
     async def receive(self) -> Any:
         """See Channel."""

@@ -47,6 +47,74 @@ _PAGE: Schema = {
         "next_cursor": {"anyOf": [{"type": "string"}, {"type": "null"}]},
     },
 }
+_WHOLE: Schema = {"type": "integer", "minimum": 0}
+_COUNT: Schema = {"type": "object", "properties": {"total": _WHOLE, "per_s": {"type": "number"}}}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _latency(*names: str) -> Schema:
+    return {"type": "object", "properties": {name: _or_null({"type": "number"}) for name in names}}
+
+
+_STEP_LATENCY = _latency("p50", "p90", "p99", "p99.9")
+_WORKER: Schema = {
+    "type": "object",
+    "properties": {
+        "worker_id": {"type": "string"},
+        "host": _or_null({"type": "string"}),
+        "pid": _or_null(_WHOLE),
+        "version": _or_null({"type": "string"}),
+        "state": {"enum": ["ready", "draining", "silent"]},
+        "started_at": _or_null({"type": "number"}),
+        "seen_s": {"type": "number", "description": "Age of its last word; silent above 6, gone above 30"},
+        **dict.fromkeys(("attached", "anonymous", "steps", "resident_bytes"), _WHOLE),
+        "steps_per_s": {"type": "number"},
+        "latency_ms": _STEP_LATENCY,
+        "redis_round_trip_ms": _or_null(_latency("p50", "p99")),
+        "cpu": {"type": "number", "description": "Cores used"},
+    },
+}
+_NODE: Schema = {
+    "type": "object",
+    "properties": {
+        "node": {"type": "string"},
+        "role": {"enum": ["primary", "replica"]},
+        "state": {"enum": ["up", "down"]},
+        "version": _or_null({"type": "string"}),
+        **{name: _or_null(_WHOLE) for name in ("used_memory_bytes", "max_memory_bytes", "clients", "commands_per_s")},
+        "aof": _or_null({"type": "boolean"}),
+        "fsync": _or_null({"enum": ["always", "everysec", "no"]}),
+    },
+    "description": "What a server did not say of itself is null",
+}
+_POOL: Schema = {
+    "type": "object",
+    "properties": {
+        "schema_version": {"const": 1},
+        "at": {"type": "number", "description": "Unix time in seconds"},
+        "store": {"enum": ["redis", "memory"]},
+        "sessions": {
+            "type": "object",
+            "properties": {
+                "total": _or_null(_WHOLE),
+                "attached": _WHOLE,
+                "anonymous": _WHOLE,
+                "detached": _or_null(_WHOLE),
+                "max": _WHOLE,
+            },
+            "description": "While Redis is away nobody knows how many there are: null",
+        },
+        "steps": _COUNT,
+        "requests": _COUNT,
+        "errors": {"type": "object", "additionalProperties": _WHOLE},
+        "latency_ms": _STEP_LATENCY,
+        "workers": {"type": "array", "items": _WORKER},
+        "redis": {"type": "array", "items": _NODE},
+    },
+}
 _CALL: Schema = {
     "type": "object",
     "properties": {
@@ -113,7 +181,7 @@ def make() -> Schema:
 
 def page() -> Schema:
     """Route arguments of listing sessions."""
-    return _route("List sessions", {200: _PAGE}, (422, 503))
+    return _route("List sessions, for operators", {200: _PAGE}, (403, 422, 503))
 
 
 def inspect() -> Schema:
@@ -124,6 +192,11 @@ def inspect() -> Schema:
 def end() -> Schema:
     """Route arguments of ending a session."""
     return _route("End a session", {204: None}, (400, 503))
+
+
+def pool() -> Schema:
+    """Route arguments of looking at the pool."""
+    return _route("The whole pool, for operators", {200: _POOL}, (403,))
 
 
 def mcp(named: list[Schema]) -> Schema:

@@ -6,8 +6,10 @@ session, and under `/sessions/{session_id}`, where the path does.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, replace
-from typing import Annotated, TypeVar
+from functools import wraps
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 
@@ -32,14 +34,32 @@ from ..store.base import InvalidCursor
 from . import describe
 from .bodies import read_body
 from .naming import derived_session, session_headers, session_of, tell
+from .operators import check_operator
 from .presence import check_present
 from .problems import JSON
 from .shortcut import Handler
 
 IDEMPOTENCY_KEY = "idempotency-key"
+SURFACE = "http"
 MAX_PAGE = 1000
 
+P = ParamSpec("P")
 RequestT = TypeVar("RequestT", ResetRequest, StepRequest)
+Method = Callable[Concatenate["HttpSurface", P], Coroutine[Any, Any, Response]]
+
+
+def counted(operation: str) -> Callable[[Method[P]], Method[P]]:
+    """Have a handler's requests counted as this operation."""
+
+    def around(handler: Method[P]) -> Method[P]:
+        @wraps(handler)
+        async def count(self: HttpSurface, /, *args: P.args, **kwargs: P.kwargs) -> Response:
+            with self._engine.meter.timed(SURFACE, operation):
+                return await handler(self, *args, **kwargs)
+
+        return count
+
+    return around
 
 
 class HttpSurface:
@@ -72,6 +92,7 @@ class HttpSurface:
         for router in (root, sessions, by_path):
             app.include_router(router)
 
+    @counted("reset")
     async def reset(self, request: Request) -> Response:
         """Start an episode, in a session of its own where none is named."""
         named = session_of(request)
@@ -83,6 +104,7 @@ class HttpSurface:
             tell(request, session_id, by_cookie=True)
         return self._json(request, observation_body(answer, asked.request_id))
 
+    @counted("step")
     async def step(self, request: Request) -> Response:
         """Take one step of the session's episode."""
         session_id = session_of(request)
@@ -97,12 +119,14 @@ class HttpSurface:
         answer = await self._engine.step(session_id, _with_key(asked, request))
         return self._json(request, observation_body(answer, asked.request_id))
 
+    @counted("state")
     async def state(self, request: Request) -> Response:
         """Where the session stands; without a session, where a new one would."""
         session_id = session_of(request)
         answer = StateAnswer(None, 0) if session_id is None else await self._engine.state(session_id)
         return self._json(request, state_body(answer))
 
+    @counted("make")
     async def make(self, request: Request) -> Response:
         """Make a session, or find the one of this name."""
         named = decode_make_body(await read_body(request, self._max_body_bytes))
@@ -112,13 +136,15 @@ class HttpSurface:
         # What was found by the request's own id was made by the same request, sent before.
         return self._json(request, _item_body(item), 201 if made or own is not None else 200)
 
+    @counted("list")
     async def page(
         self,
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
         cursor: str | None = None,
     ) -> Response:
-        """Some of the pool's sessions."""
+        """Some of the pool's sessions; their ids are the keys to them, so for operators only."""
+        check_operator(request.scope)
         try:
             items, next_cursor = await self._engine.page(cursor or None, limit)
         except InvalidCursor:
@@ -127,11 +153,13 @@ class HttpSurface:
         body = {"sessions": [asdict(item) for item in items], "next_cursor": next_cursor}
         return self._json(request, strictjson.dumps(body))
 
+    @counted("inspect")
     async def inspect(self, request: Request, session_id: str) -> Response:
         """One session."""
         item = await self._engine.inspect(tell(request, check_session_id(session_id)))
         return self._json(request, _item_body(item))
 
+    @counted("end")
     async def end(self, request: Request, session_id: str) -> Response:
         """End a session, if it exists."""
         await check_present(request)

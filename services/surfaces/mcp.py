@@ -7,8 +7,6 @@ cookie is not read here: an agent has no browser.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
@@ -19,13 +17,15 @@ from metagame.wire.requests import check_request_id
 
 from ..engine import Engine
 from ..lifecycle import Lifecycle
+from ..meter import Timed
 from . import describe
 from .bodies import read_body
 from .http import IDEMPOTENCY_KEY
 from .naming import named_session, session_headers, tell
+from .origins import Origins
 from .presence import check_present
 from .problems import JSON
-from .rpc import Caller, carry_out
+from .rpc import SURFACE, Caller, carry_out, operation_of
 from .streamable import (
     REVISION_HEADER,
     SESSION_HEADER,
@@ -43,9 +43,10 @@ PATHS = ("/mcp", "/sessions/{session_id}/mcp")
 class McpSurface:
     """The HTTP handlers."""
 
-    def __init__(self, engine: Engine, lifecycle: Lifecycle, *, max_body_bytes: int) -> None:
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, origins: Origins, *, max_body_bytes: int) -> None:
         self._engine = engine
         self._lifecycle = lifecycle
+        self._origins = origins
         self._max_body_bytes = max_body_bytes
 
     def install(self, app: FastAPI) -> None:
@@ -58,28 +59,31 @@ class McpSurface:
 
     async def post(self, request: Request) -> Response:
         """Carry out one JSON-RPC call."""
-        _check_origin(request)
+        self._origins.check(request.headers)
+        with self._engine.meter.timed(SURFACE, operation_of(None)) as timed:
+            return await self._post(request, timed)
+
+    async def _post(self, request: Request, timed: Timed) -> Response:
         body = await read_body(request, self._max_body_bytes)
         call: Call | None = None
         try:
             call = decode_call(body)
+            timed.operation = operation_of(call)
             key = request.headers.get(IDEMPOTENCY_KEY)
             caller = Caller(named_session(request), check_request_id(key) if key else None)
-        except MetaGameError as error:
-            return self._refused(request, call, error)
-        if caller.named is not None:
-            tell(request, caller.named)
-        if speaks_mcp(request.headers, call):
-            return await self._exchange(request, call, caller)
-        try:
+            if caller.named is not None:
+                tell(request, caller.named)
+            if speaks_mcp(request.headers, call):
+                return await self._exchange(request, call, caller)
             reply = result_reply(call, await carry_out(self._engine, call, caller))
         except MetaGameError as error:
+            timed.failed(error)
             return self._refused(request, call, error)
         return self._json(request, reply)
 
     async def delete(self, request: Request) -> Response:
         """End the session that `initialize` began; one that path or header name is its maker's to end."""
-        _check_origin(request)
+        self._origins.check(request.headers)
         await check_present(request)
         if request.headers.get(REVISION_HEADER) in STATELESS or named_session(request) is not None:
             raise HTTPException(405, "Method Not Allowed", {"allow": "POST"})
@@ -95,10 +99,7 @@ class McpSurface:
         if call.id is None:
             return Response(status_code=202)
         exchange = Exchange(self._engine, call, request.headers, caller)
-        try:
-            reply = result_reply(call, await exchange.result())
-        except MetaGameError as error:
-            return self._refused(request, call, error)
+        reply = result_reply(call, await exchange.result())
         if exchange.session_id is not None:
             tell(request, exchange.session_id)
         began = {SESSION_HEADER: exchange.session_id} if exchange.began and exchange.session_id else {}
@@ -116,13 +117,6 @@ class McpSurface:
         if self._lifecycle.draining:
             headers["connection"] = "close"
         return Response(encode_reply(reply), status, headers, JSON)
-
-
-def _check_origin(request: Request) -> None:
-    """Refuse what a page of another site sends from a browser that reaches this server."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
-        raise HTTPException(403, "Requests from pages of other origins are not answered here")
 
 
 def _check_accept(request: Request) -> None:

@@ -6,29 +6,52 @@ calls: it takes the session from nobody, and closing it ends nothing.
 
 from __future__ import annotations
 
+from starlette.datastructures import Headers
+
 from metagame.errors import InvalidSessionId, MetaGameError, outward
 from metagame.wire.jsonrpc import decode_call, encode_reply, error_reply, result_reply
 
 from ..attachment import Attachment
-from .channel import Channel, Frame
-from .rpc import Caller, carry_out
+from ..engine import Engine
+from ..lifecycle import Lifecycle
+from .channel import Channel, Frame, Message, Receive, Send
+from .origins import Origins, turn_away
+from .rpc import SURFACE, Caller, carry_out, operation_of
 from .websocket import DRAINING, NORMAL, Socket, WebSocketSurface
 
 
 class McpSocketSurface(WebSocketSurface):
     """The ASGI application of `/mcp`'s sockets."""
 
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, origins: Origins, *, max_frame_bytes: int) -> None:
+        super().__init__(engine, lifecycle, max_frame_bytes=max_frame_bytes)
+        self._origins = origins
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one socket, unless a page of another website opens it."""
+        if self._origins.welcomes(Headers(scope=scope)):
+            await super().__call__(scope, receive, send)
+        else:
+            await turn_away(receive, send)
+
     async def _serve(self, channel: Channel, session_id: str | None, wrong: InvalidSessionId | None) -> None:
         if await channel.is_gone():
             return
         socket = McpSocket(self._engine, channel, self._max_frame_bytes)
-        if wrong is not None or self._lifecycle.draining:
-            await socket.refuse(wrong, NORMAL if wrong is not None else DRAINING)
+        if wrong is None and self._lifecycle.draining:
+            self._engine.events.refused("draining", session_id)
+            await socket.refuse(None, DRAINING)
+            return
+        if wrong is not None:
+            with self._engine.meter.timed(SURFACE, "connect") as timed:
+                timed.failed(wrong)
+            await socket.refuse(wrong, NORMAL)
             return
         attachment = None
         try:
-            if session_id is None:
-                attachment = await self._engine.open(None, socket.lost)
+            with self._engine.meter.timed(SURFACE, "connect"):
+                if session_id is None:
+                    attachment = await self._engine.open(None, socket.lost)
         except MetaGameError as error:
             await socket.refuse(error, NORMAL)
             return
@@ -72,10 +95,13 @@ class McpSocket(Socket):
     async def _reply(self, frame: Frame, session_id: str | None, attachment: Attachment | None) -> bytes:
         named = session_id if attachment is None else attachment.session_id
         call = None
-        try:
-            call = decode_call(self._text(frame))
-            reply = result_reply(call, await carry_out(self._engine, call, Caller(named, attachment=attachment)))
-        except MetaGameError as error:
-            self._close_for(error)
-            reply = error_reply(error, call)
+        with self._meter.timed(SURFACE, operation_of(None)) as timed:
+            try:
+                call = decode_call(self._text(frame))
+                timed.operation = operation_of(call)
+                reply = result_reply(call, await carry_out(self._engine, call, Caller(named, attachment=attachment)))
+            except MetaGameError as error:
+                timed.failed(error)
+                self._close_for(error)
+                reply = error_reply(error, call)
         return encode_reply(reply)

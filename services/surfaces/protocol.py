@@ -185,6 +185,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """The app, and what it left to be done: a socket lives long, and needs none of the middleware any more."""
         self.app = self._asgi_app
         await self._asgi_app(scope, receive, send)
+        if self.initial_response is not None:
+            self.handshake_complete = True  # by a refusal; uvicorn would log that there was no answer
         if self._work is not None:
             del scope, receive, send
             await self._work

@@ -19,7 +19,10 @@ from metagame.wire.tools import decode_tool_call, explained, mcp_tool, openenv_r
 
 from ..attachment import Attachment
 from ..engine import Engine
+from ..meter.layout import OPERATIONS
 from .naming import derived_session
+
+SURFACE = "mcp"
 
 
 @value
@@ -31,6 +34,12 @@ class Caller:
     attachment: Attachment | None = None
     begins: bool = True
     """Whether a tool's call begins the first episode of a session."""
+
+
+def operation_of(call: Call | None) -> str:
+    """How a call of either dialect is counted; one that cannot be read, or is no method here, as another."""
+    method = "" if call is None else call.method.removeprefix("openenv/")
+    return method if method in OPERATIONS[SURFACE] and method != "connect" else "other"
 
 
 async def carry_out(engine: Engine, call: Call, caller: Caller) -> dict[str, Any]:

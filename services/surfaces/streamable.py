@@ -46,7 +46,7 @@ from metagame.wire.tools import decode_tool_call, mcp_failure, mcp_result, mcp_t
 
 from ..engine import Engine
 from .naming import derived_session
-from .rpc import Caller
+from .rpc import SURFACE, Caller
 
 HANDSHAKE = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 """Revisions that begin with `initialize`."""
@@ -162,6 +162,7 @@ class Exchange:
         try:
             return mcp_result(await self._engine.call(self.session_id, asked))
         except FOR_THE_AGENT as error:
+            self._engine.meter.failed(SURFACE, "tools/call", error)
             return mcp_failure(error)
 
     async def _check_known(self) -> None:

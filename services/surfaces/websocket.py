@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from time import monotonic_ns
 
 import structlog
 from starlette.requests import HTTPConnection
@@ -21,6 +22,7 @@ from metagame.wire.requests import (
     McpRequest,
     Request,
     ResetRequest,
+    StateRequest,
     StepRequest,
     decode_frame,
     frame_request_id,
@@ -30,6 +32,8 @@ from metagame.wire.requests import (
 from ..attachment import Attachment
 from ..engine import Engine
 from ..lifecycle import Lifecycle
+from ..meter import Timed
+from ..meter.layout import STEP_ON_SOCKET
 from ..submission import Submission
 from .channel import Channel, Frame, Message, Receive, Send, channel_of
 from .naming import named_session
@@ -37,6 +41,15 @@ from .rpc import Caller, carry_out
 
 NORMAL = 1000
 DRAINING = 1012
+SURFACE = "websocket"
+OPERATIONS: dict[type[Request | McpRequest], str] = {
+    StepRequest: "step",
+    ResetRequest: "reset",
+    StateRequest: "state",
+    McpRequest: "mcp",
+    CloseRequest: "close",
+}
+"""How frames are counted, once they are read."""
 
 log = structlog.get_logger()
 
@@ -63,14 +76,18 @@ class WebSocketSurface:
             return  # a worker that slept takes no session for a client that has left
         socket = Socket(self._engine, channel, self._max_frame_bytes)
         if self._lifecycle.draining:
+            self._engine.events.refused("draining", session_id)
             await socket.refuse(None, DRAINING)
             return
         if wrong is not None:
+            with self._engine.meter.timed(SURFACE, "connect") as timed:
+                timed.failed(wrong)
             await socket.refuse(wrong, NORMAL)
             return
         try:
-            # Attached before the handshake is answered: who sees the socket open has the session.
-            attachment = await self._engine.open(session_id, socket.lost)
+            with self._engine.meter.timed(SURFACE, "connect"):
+                # Attached before the handshake is answered: who sees the socket open has the session.
+                attachment = await self._engine.open(session_id, socket.lost)
         except MetaGameError as error:
             await socket.refuse(error, NORMAL)
             return
@@ -87,20 +104,25 @@ class Socket:
 
     __slots__ = (
         "_attachment",
+        "_began_ns",
         "_busy",
         "_channel",
         "_close_code",
         "_engine",
         "_farewell",
         "_max_frame_bytes",
+        "_meter",
         "anonymous",
     )
 
     def __init__(self, engine: Engine, channel: Channel, max_frame_bytes: int) -> None:
         self.anonymous = False
         self._engine = engine
+        self._meter = engine.meter
         self._channel = channel
         self._max_frame_bytes = max_frame_bytes
+        self._began_ns = 0
+        """When the frame that is being answered was taken up."""
         self._busy = False
         self._close_code: int | None = None
         self._farewell: asyncio.Task[None] | None = None
@@ -124,6 +146,8 @@ class Socket:
                 frame = await channel.receive()
                 if frame is None or self._farewell is not None:
                     return  # a frame that crosses the farewell is not carried out
+                if not isinstance(frame, Submission):
+                    self._began_ns = monotonic_ns()
                 self._busy = True
                 answer = await self._answer(frame, attachment)
                 if answer is None:
@@ -142,6 +166,7 @@ class Socket:
         """Take a step that needs no more than its commit, as nearly all do; False leaves the frame to `serve`."""
         if self._farewell is not None or self._close_code is not None:
             return False
+        self._began_ns = monotonic_ns()
         self._busy = True
         try:
             request = decode_frame(parse_frame(self._text(frame)))
@@ -163,6 +188,7 @@ class Socket:
         except Exception as bug:  # noqa: BLE001 - `serve` raises it; here it would end the line to Redis
             self._channel.done(bug)
         else:
+            self._meter.took(STEP_ON_SOCKET, self._began_ns)
             self._busy = False
             self._channel.done()
 
@@ -190,27 +216,32 @@ class Socket:
 
     async def _answer(self, frame: Frame | Submission | Exception, attachment: Attachment) -> bytes | None:
         """The answer to one frame, or to a step that was begun; None to a `close` frame."""
-        if isinstance(frame, Exception):
-            raise frame
-        request_id = None
-        try:
-            if isinstance(frame, Submission):
-                request_id = frame.request_id
-                return observation_frame(await frame.run(), request_id)
-            fields = parse_frame(self._text(frame))
-            request_id = frame_request_id(fields)
-            request = decode_frame(fields)
-            return None if isinstance(request, CloseRequest) else await self._ask(request, attachment)
-        except MetaGameError as error:
-            self._close_for(error)
-            return error_frame(error, request_id)
+        with self._meter.timed(SURFACE, "unreadable", self._began_ns) as timed:
+            if isinstance(frame, Exception):
+                timed.operation = "step"
+                raise frame
+            request_id = None
+            try:
+                if isinstance(frame, Submission):
+                    timed.operation = "step"
+                    request_id = frame.request_id
+                    return observation_frame(await frame.run(), request_id)
+                fields = parse_frame(self._text(frame))
+                request_id = frame_request_id(fields)
+                request = decode_frame(fields)
+                timed.operation = OPERATIONS[type(request)]
+                return None if isinstance(request, CloseRequest) else await self._ask(request, attachment, timed)
+            except MetaGameError as error:
+                timed.failed(error)
+                self._close_for(error)
+                return error_frame(error, request_id)
 
     def _close_for(self, error: MetaGameError) -> None:
         """Close behind the answer, where the error is of that kind."""
         elsewhere = DRAINING if isinstance(error, NewerRecord) else None
         self._close_code = outward(error).close_code or elsewhere or self._close_code
 
-    async def _ask(self, request: Request | McpRequest, attachment: Attachment) -> bytes:
+    async def _ask(self, request: Request | McpRequest, attachment: Attachment, timed: Timed) -> bytes:
         if isinstance(request, StepRequest):
             stepped = await self._engine.step(attachment.session_id, request, attachment)
             return observation_frame(stepped, request.request_id)
@@ -218,12 +249,12 @@ class Socket:
             ready = await self._engine.reset(attachment.session_id, request, attachment)
             return observation_frame(ready, request.request_id)
         if isinstance(request, McpRequest):
-            return await self._call(request, attachment)
+            return await self._call(request, attachment, timed)
         assert not isinstance(request, CloseRequest)  # noqa: S101 - answered by the caller
-        state = await self._engine.state(attachment.session_id, attachment)
+        state = await self._engine.state(attachment.session_id, attachment, traceparent=request.traceparent)
         return state_frame(state, request.request_id)
 
-    async def _call(self, request: McpRequest, attachment: Attachment) -> bytes:
+    async def _call(self, request: McpRequest, attachment: Attachment, timed: Timed) -> bytes:
         """The answer to a JSON-RPC call; on an anonymous socket it begins no episode, so that a lost one is loud."""
         caller = Caller(attachment.session_id, request.request_id, attachment, begins=not attachment.anonymous)
         call = None
@@ -231,6 +262,7 @@ class Socket:
             call = call_of(request.call)
             reply = result_reply(call, await carry_out(self._engine, call, caller))
         except MetaGameError as error:
+            timed.failed(error)
             self._close_for(error)
             reply = error_reply(error, call)
         return mcp_frame(reply, request.request_id)

@@ -129,6 +129,14 @@ MAKING: dict[str, tuple[str, dict[str, str], tuple[int, dict[str, Any]]]] = {
     "named by the query": ("/reset?a=b&session_id=mine", {"Idempotency-Key": "1"}, ONCE),
     "named by the cookie": ("/reset", {"Idempotency-Key": "1", "Cookie": "a=b; metagame_session=mine"}, ONCE),
     "a step": ("/step", {"Idempotency-Key": "1"}, ONCE),
+    "an agent's call": ("/mcp", {"Idempotency-Key": "1"}, ANOTHER),
+    "an agent's call under a root path": ("/metagame/mcp", {"Idempotency-Key": "1"}, ANOTHER),
+    "an agent has no cookie": ("/mcp", {"Idempotency-Key": "1", "Cookie": "metagame_session=mine"}, ANOTHER),
+    "an agent's call with a random key": ("/mcp", {"Idempotency-Key": RANDOM}, ONCE),
+    "an agent's call named by path": ("/sessions/mine/mcp", {"Idempotency-Key": "1"}, ONCE),
+    "an agent's call named by the header": ("/mcp", {"Idempotency-Key": "1", "X-Session-ID": "mine"}, ONCE),
+    "an agent's call named by MCP's header": ("/mcp", {"Idempotency-Key": "1", "Mcp-Session-Id": "mine"}, ONCE),
+    "an agent's call named by the query": ("/mcp?session_id=mine", {"Idempotency-Key": "1"}, ONCE),
 }
 
 

@@ -73,3 +73,13 @@ async def test_nothing_that_the_client_sent_is_lost(http: httpx.AsyncClient, see
     for name, value in sent.items():
         assert seen.values(name.lower()) == [[value]]
     assert seen.values("x-forwarded-for") == [["127.0.0.1"]]
+
+
+async def test_the_clients_own_address_stands_behind_what_it_says_of_itself(
+    http: httpx.AsyncClient, seen: Recorder
+) -> None:
+    await http.get("/sessions", headers={"X-Forwarded-For": "203.0.113.7"})
+    ((*said, last),) = [
+        [one.strip() for value in values for one in value.split(",")] for values in seen.values("x-forwarded-for")
+    ]
+    assert (said, last) == (["203.0.113.7"], "127.0.0.1")

@@ -11,10 +11,10 @@ import metagame
 HEAVY = ["pydantic", "httpx", "websockets", "asyncio", "fastapi", "uvicorn", "redis", "structlog", "orjson", "services"]
 
 NAMES = """
-AnswerForgotten AsyncGameEnv AsyncMetaGameEnv CapacityReached ConnectionLost ContainerFailed EpisodeOver GameEnv
-GameFailed HttpTransport InvalidAction InvalidJson InvalidRequest InvalidSessionId LocalTransport MetaGameAction
+AnswerForgotten AsyncGameEnv AsyncMetaGameEnv CapacityReached ConnectionLost ContainerFailed EpisodeOver Forbidden
+GameEnv GameFailed HttpTransport InvalidAction InvalidJson InvalidRequest InvalidSessionId LocalTransport MetaGameAction
 MetaGameEnv MetaGameError MetaGameObservation MetaGameState NoEpisode ProtocolError RequestConflict SessionError
-SessionLost SessionMoved SessionTakenOver StepResult TooLarge Transport Unavailable UnknownFrameType
+SessionLost SessionMoved SessionTakenOver StepResult TooLarge Transport Unauthorized Unavailable UnknownFrameType
 WebSocketTransport __version__
 """
 

@@ -154,7 +154,8 @@ def test_every_reference_is_to_something_that_is_there(overlay: Overlay) -> None
     for name, _, pod in overlay.pods():
         for variable in overlay.container(name).get("env", []):
             if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
-                assert reference["key"] in made[reference["name"]]
+                assert reference.get("optional") or reference["key"] in made[reference["name"]]
+                assert reference["name"] in made or reference["name"] in told or overlay.name == "dev"
         volumes = {volume["name"] for volume in pod.get("volumes", [])}
         volumes |= {claim["metadata"]["name"] for claim in _claims(overlay, name)}
         assert {mount["name"] for mount in overlay.container(name)["volumeMounts"]} == volumes

@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 from services.store.base import (
     Commit,
     Draft,
+    Node,
     Outcome,
     Page,
     Record,
     Said,
     SessionStore,
+    Spoken,
     StoreUnavailable,
     UnreadableRecord,
     Word,
@@ -107,6 +109,9 @@ class ScriptedStore:
     async def page(self, cursor: str | None, limit: int) -> Page:
         return await self._play("page", self.inner.page, cursor, limit)
 
+    async def count(self) -> int:
+        return await self._play("count", self.inner.count)
+
     async def sweep(self) -> int:
         return await self._play("sweep", self.inner.sweep)
 
@@ -115,6 +120,18 @@ class ScriptedStore:
 
     async def ping(self) -> None:
         return await self._play("ping", self.inner.ping)
+
+    async def announce(self, worker: str, word: bytes) -> None:
+        return await self._play("announce", self.inner.announce, worker, word)
+
+    async def depart(self, worker: str) -> None:
+        return await self._play("depart", self.inner.depart, worker)
+
+    async def roll(self) -> list[Spoken]:
+        return await self._play("roll", self.inner.roll)
+
+    async def nodes(self) -> list[Node]:
+        return await self._play("nodes", self.inner.nodes)
 
     async def close(self) -> None:
         await self.inner.close()

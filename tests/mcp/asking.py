@@ -125,5 +125,5 @@ async def served(game: Game | None = None, store: SessionStore | None = None, **
     store = store or MemoryStore(max_sessions=settings.get("max_sessions", 10), ttl_ms=60_000)
     app = create_app(Settings(**settings), game, store)
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         yield Rpc(http)

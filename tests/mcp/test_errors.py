@@ -103,6 +103,8 @@ ELSEWHERE = {
     errors.SessionTakenOver: "below, by a newer socket",
     errors.TooLarge: "below: over HTTP it is no JSON-RPC, since no call was read",
     errors.SessionError: "never: it is the kind of those beneath it",
+    errors.Unauthorized: "tests/auth: it leaves before any call is read",
+    errors.Forbidden: "never: what is for operators is no tool",
     errors.UnknownFrameType: "never: a JSON-RPC call has no frame type",
 }
 

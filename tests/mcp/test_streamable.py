@@ -244,7 +244,9 @@ async def test_a_client_that_takes_no_json_is_told_that_there_is_nothing_else(rp
     assert (await rpc.handshake("tools/list", accept="*/*")).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://test.evil.example", "http://test:1234"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://localhost.evil.example", "http://localhost:1234"]
+)
 async def test_a_page_of_another_origin_reaches_no_session(rpc: Rpc, origin: str) -> None:
     session_id = await rpc.begin()
     refused = [
@@ -255,7 +257,7 @@ async def test_a_page_of_another_origin_reaches_no_session(rpc: Rpc, origin: str
     ]
     assert {answer.status_code for answer in refused} == {403}
     assert await rpc.steps(session_id) == 0
-    assert (await rpc.handshake("ping", origin="http://test")).status_code == 200
+    assert (await rpc.handshake("ping", origin="http://localhost")).status_code == 200
 
 
 async def test_what_the_agent_got_wrong_is_told_to_the_agent() -> None:

@@ -254,6 +254,23 @@ def told_what_is_wrong(url: str) -> Any:
     return told
 
 
+def keyed(url: str, key: str, wrong: str) -> Any:
+    """What a client with an API key is answered, a child of it, and what one with a wrong key raises."""
+    from metagame.openenv import MetaGameEnv
+
+    env, refused = MetaGameEnv(base_url=url, api_key=key), MetaGameEnv(base_url=url, api_key=wrong)
+    env.reset()
+    child = env.sync().new_session()
+    child.reset()
+    told: list[Any] = [one.step({"message": "abc"}).reward for one in (env, child)]
+    env.close()
+    try:
+        refused.reset()
+    except Exception as error:  # noqa: BLE001 - whatever it raises is what the test asks about
+        told.append([type(error).__name__, type(error.__cause__).__name__])
+    return told
+
+
 def used_in_every_way(url: str) -> Any:
     """What comes back, for the types and the numbers."""
     from openenv.core import EnvClient

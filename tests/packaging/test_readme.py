@@ -39,7 +39,7 @@ def test_the_argument_table_is_the_clients_constructor() -> None:
     # Named for OpenEnv's sake, and of use to few.
     rare = {"max_message_size_mb", "websocket_ping_interval_s", "websocket_ping_timeout_s"}
     assert shown.keys() == taken.keys() - rare
-    words = {"session_id": "its own", "headers": "none", "transport": '`"websocket"`'}
+    words = {"session_id": "its own", "headers": "none", "api_key": "`METAGAME_API_KEY`", "transport": '`"websocket"`'}
     assert shown == {
         name: words.get(name, f"`{default:g}`" if type(default := taken[name].default) is float else f"`{default}`")
         for name in shown

@@ -36,6 +36,8 @@ PROVOKED_ELSEWHERE: dict[type[MetaGameError], str] = {
         ],
         "tests/mcp/test_errors.py: they leave as JSON-RPC only",
     ),
+    errors.Unauthorized: "tests/auth: it needs a server with API keys",
+    errors.Forbidden: "tests/auth: it needs somebody elsewhere",
     errors.Unavailable: "tests/engine and tests/store: it needs a store that is away",
 }
 STEP = {"action": {"message": "x"}}

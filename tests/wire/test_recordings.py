@@ -731,6 +731,9 @@ PRODUCTION = (
 KNOWN = {"0.10.0": NOW, "0.1.1": FIRST, "0.10.0-tools": TOOLS, replay.PRODUCTION: PRODUCTION}
 
 
+TOOLS_OF = "0.10.0-tools"
+
+
 class EchoWithTasks(Tasks, EchoGame):
     """The game of the recording that has tasks."""
 
@@ -783,6 +786,17 @@ def test_every_recorded_exchange_was_compared(release: str) -> None:
     assert (
         names.total() == len(names) == {"0.10.0": 98, "0.1.1": 97, "0.10.0-tools": 18, replay.PRODUCTION: 36}[release]
     )
+
+
+def test_agents_are_answered_in_production_mode_as_in_simulation() -> None:
+    """OpenEnv has one handler of `/mcp` for both, so that the recording of its tools stands for both."""
+    with run_server() as simulation, run_server(METAGAME_MODE="production") as production:
+        found = [
+            [(name, re.sub(r"\b[0-9a-f]{32}\b", "an id", line)) for name, line in replay.replay_all(TOOLS_OF, one.url)]
+            for one in (simulation, production)
+        ]
+    assert found[1] == found[0]
+    assert found[0]
 
 
 @pytest.fixture(scope="module")
