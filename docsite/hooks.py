@@ -16,7 +16,7 @@ from typing import Any
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
-from docsite import openapi, project, python, tables
+from docsite import metrics, openapi, project, python, tables
 
 GENERATED: dict[str, Callable[[], str]] = {
     "settings": tables.settings,
@@ -28,6 +28,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "models": python.models,
     "transports": python.transports,
     "operations": openapi.operations,
+    "metrics": metrics.metrics,
 }
 SCHEMA = "reference/openapi.json"
 _MARK = re.compile(r"^<!-- generated: (\S+) -->$", re.MULTILINE)

@@ -21,6 +21,10 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", "make space"): HUB,
     ("README.md", "make check"): MAKE,
     ("deploy/README.md", "make up"): POOL,
+    ("deploy/README.md", "metagame pool watch http://localhost:8000"): (
+        "watches until it is stopped, and asks a pool of the reader's own: tests/cli runs these commands"
+    ),
+    ("deploy/README.md", "COMPOSE_PROFILES=observe make up"): POOL,
     ("deploy/README.md", "docker compose up -d --no-recreate --scale worker=5"): POOL,
     ("deploy/README.md", "make roll"): POOL,
     (
@@ -41,6 +45,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
 }
 
 NOT_YET: dict[tuple[str, str], tuple[str, ...]] = {
+    ("README.md", "metagame check http://localhost:8000"): ("check",),
     ("docs/guides/operate.md", "metagame pool status http://localhost:8000"): ("pool",),
     ("docs/guides/operate.md", "curl -s -X POST http://localhost:8000/sessions/rollout-7/reset"): ("sessions",),
     ("docs/guides/operate.md", "metagame check http://localhost:8000"): ("check",),

@@ -99,7 +99,6 @@ def test_every_make_target_and_every_test_that_a_page_names_exists() -> None:
 def known_variables() -> set[str]:
     """Settings of the workers, of compose and of the balancer."""
     named = {choice for field in settings.Settings.model_fields.values() for choice in settings._choices(field)}
-    named |= {f"{settings.PREFIX}{later}" for later in getattr(settings, "LATER", ())}
     for file in ("docker-compose.yml", "deploy/haproxy/haproxy.cfg"):
         named |= set(re.findall(r"^#\s.*?\b([A-Z][A-Z_]+)\b", (ROOT / file).read_text(), re.MULTILINE))
         named |= set(re.findall(r"\b([A-Z][A-Z_]+)\b", (ROOT / file).read_text()))

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from mkdocs.exceptions import PluginError
 
-from docsite import hooks, markdown, openapi, project, python, tables
+from docsite import hooks, markdown, metrics, openapi, project, python, tables
 from metagame.errors import TABLE
+from services.meter.exposition import TOLD_OTHERWISE
+from services.meter.layout import FAMILIES
 from services.settings import Settings
 
 
@@ -69,6 +71,15 @@ def test_every_operation_of_the_schema_is_on_the_page() -> None:
         for method in methods:
             assert f"## {method.upper()} {path} {{" in shown
     assert "| `action.message` | string (required) | Message to echo back |" in shown
+
+
+def test_every_metric_is_there_with_its_labels() -> None:
+    shown = metrics.metrics()
+    for family in FAMILIES:
+        name = f"{family.name}_total" if family.kind == "counter" else family.name
+        assert (f"| `{name}` | {family.kind} |" in shown) is (family not in TOLD_OTHERWISE), name
+    assert "| `metagame_attached_sessions` | gauge | `kind`: named, anonymous | Sessions with a socket here. |" in shown
+    assert "| `metagame_build_info` | gauge | `game`<br>`python`<br>`version` |" in shown
 
 
 def test_the_readme_and_the_runbook_link_to_each_other_and_to_files_by_name() -> None:

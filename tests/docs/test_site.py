@@ -179,7 +179,7 @@ def test_a_browser_without_internet_reads_searches_and_sees_the_pictures(address
         search = page.locator("input.md-search__input").first
         search.click()
         expect(page.locator(".md-search-result__meta").first).to_have_text("Type to start searching")
-        search.fill("drain")
+        search.press_sequentially("drain")  # it listens to keys
         expect(page.locator(".md-search-result__item").first).to_be_visible()
         browser.close()
     assert (elsewhere, mistakes) == ([], [])
