@@ -22,6 +22,7 @@ import yaml
 _SHOWN = 1500
 LOCKS = ("deploy/requirements.txt", "deploy/requirements-build.txt")
 MADE = Path("build", "release")
+_OUTER_MAKE = frozenset({"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ARGS"})
 
 
 class CheckFailed(Exception):
@@ -65,6 +66,11 @@ class Tree:
             raise CheckFailed(message)
         return done.stdout
 
+    def make(self, *arguments: str) -> str:
+        """What `make` says, asked as from a terminal: what an outer make was told is not for it."""
+        env = {name: value for name, value in os.environ.items() if name not in _OUTER_MAKE}
+        return self.run("make", "--silent", *arguments, env=env)
+
 
 def version(tree: Tree) -> str:
     """Package, changelog and manifest name one version, and the changelog says when."""
@@ -85,7 +91,7 @@ def version(tree: Tree) -> str:
 
 def clean(tree: Tree) -> str:
     """Nothing is changed or untracked."""
-    changed = tree.run("git", "status", "--porcelain").splitlines()
+    changed = [line[3:] for line in tree.run("git", "status", "--porcelain").splitlines()]
     if changed:
         message = f"{len(changed)} files are changed or untracked: commit or remove them. {', '.join(changed[:5])}"
         raise CheckFailed(message)
@@ -97,7 +103,7 @@ def lock(tree: Tree) -> str:
     files = [tree.root / name for name in LOCKS]
     before = [file.read_bytes() for file in files]
     try:
-        tree.run("make", "--silent", "lock")
+        tree.make("lock")
         changed = [name for name, file, old in zip(LOCKS, files, before, strict=True) if file.read_bytes() != old]
     finally:
         for file, old in zip(files, before, strict=True):
@@ -172,7 +178,7 @@ def image(tree: Tree) -> str:
     except CheckFailed:
         message = "no Docker engine answers: build the image where one does: make image"
         raise NotCheckable(message) from None
-    tree.run("make", "--silent", "image", "ARGS=--quiet")
+    tree.make("image", "ARGS=--quiet")
     said = tree.run("docker", "run", "--rm", "meta_game-env:latest", "metagame", "--version").strip()
     if said != f"metagame {tree.version}":
         message = f"the image says {said!r}, not 'metagame {tree.version}'."

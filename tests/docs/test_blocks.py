@@ -76,14 +76,12 @@ def test_a_list_of_what_is_not_run_has_no_entry_too_many(entry: tuple[str, str])
     assert named[0].language in RUNS
 
 
-@pytest.mark.parametrize(("entry", "command"), NOT_YET.items(), ids=str)
-def test_what_is_not_run_because_a_command_is_missing_is_run_once_it_is_there(
-    entry: tuple[str, str], command: tuple[str, ...]
-) -> None:
-    asked = subprocess.run(
-        [sys.executable, "-m", "metagame", *command, "--help"], cwd=ROOT, capture_output=True, check=False
-    )
-    assert asked.returncode != 0, f"`metagame {' '.join(command)}` is there: take {entry} off the list NOT_YET"
+def test_what_is_not_run_because_a_command_is_missing_is_run_once_it_is_there() -> None:
+    for entry, command in NOT_YET.items():
+        asked = subprocess.run(
+            [sys.executable, "-m", "metagame", *command, "--help"], cwd=ROOT, capture_output=True, check=False
+        )
+        assert asked.returncode != 0, f"`metagame {' '.join(command)}` is there: take {entry} off the list NOT_YET"
 
 
 def test_every_make_target_and_every_test_that_a_page_names_exists() -> None:

@@ -85,6 +85,18 @@ def test_pins_that_make_lock_would_change_fail_and_stay_as_they_were(tree: Tree)
     assert checks.lock(tree) == "pins are current"
 
 
+def test_what_an_outer_make_was_told_is_not_for_the_makes_of_the_checks(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in checks.LOCKS:
+        (tree.root / name).parent.mkdir(exist_ok=True)
+        (tree.root / name).write_text("old\n")
+    (tree.root / "Makefile").write_text("lock:\n\t@test -z '$(ARGS)'\n")
+    monkeypatch.setenv("MAKEFLAGS", " -- ARGS=lock")
+    monkeypatch.setenv("ARGS", "lock")
+    assert checks.lock(tree) == "pins are current"
+
+
 def test_a_command_that_fails_is_told_with_what_it_said(tree: Tree) -> None:
     (tree.root / "Makefile").write_text("lock:\n\t@echo no index >&2; exit 7\n")
     for name in checks.LOCKS:
