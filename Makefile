@@ -104,7 +104,7 @@ PINS = .venvs/lock/bin/uv pip compile --quiet --no-config --python-version 3.13 
 BUILD_REQUIRES = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 lock: .venvs/lock/.installed
-	@$(PINS) --extra server --output-file deploy/requirements.txt pyproject.toml
+	@$(PINS) --extra server --extra otel --output-file deploy/requirements.txt pyproject.toml
 	@.venvs/lock/bin/python -c '$(BUILD_REQUIRES)' | $(PINS) --output-file deploy/requirements-build.txt -
 
 # Built without network and read without it. What it generates it asks the code of, hence the server's packages.
