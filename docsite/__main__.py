@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     rest = ["--clean", "--quiet", "--site-dir", str(folder)] if given.what == "build" else ["--dev-addr", ADDRESS]
     # Links in what is generated are relative to this folder, and so is what the hooks import.
     command = [sys.executable, "-m", "mkdocs", given.what, "--strict", *rest]
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, check=False)  # noqa: S603 - our own arguments
     except KeyboardInterrupt:
