@@ -44,6 +44,7 @@ from .surfaces.pool import PoolSurface
 from .surfaces.root_path import RootPath
 from .surfaces.shortcut import Shortcut
 from .surfaces.tasks import TasksSurface
+from .surfaces.web import PageHttp, WebSurface
 from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
 from .vitals import Pulse, counts_of
@@ -132,6 +133,9 @@ def _let_players_in(app: FastAPI, settings: Settings, engine: Engine, lifecycle:
     McpSurface(engine, lifecycle, origins, max_body_bytes=limit).install(app)
     agents = McpSocketSurface(engine, lifecycle, origins, max_frame_bytes=limit)
     app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
+    if settings.web:
+        page_http = PageHttp(engine, lifecycle, max_body_bytes=limit) if controlled else None
+        WebSurface(OpsSurface(engine, lifecycle), page_http).install(app)
     app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
 
 
@@ -202,6 +206,14 @@ def _refuse(wrong: SettingsError) -> int:
     return SETTINGS_EXIT
 
 
+def _meter() -> tuple[Meter, str | None]:
+    """The worker's meter, and why it is apart from those of its supervisor's other workers, if it must be."""
+    try:
+        return open_meter(), None
+    except OSError as wrong:
+        return Meter(), wrong.strerror or type(wrong).__name__
+
+
 def __getattr__(name: str) -> Any:
     """`app`, made when a server asks for it, so that importing this module starts nothing."""
     if name != "app":
@@ -213,8 +225,11 @@ def __getattr__(name: str) -> Any:
             # uvicorn's --workers: the setting WORKERS knows nothing of them.
             message = f"several workers need {PREFIX}REDIS_URL: without it each would have sessions of its own"
             raise SettingsError(message)  # noqa: TRY301 - one way out for every wrong setting
-        meter = open_meter()
+        meter, why_alone = _meter()
         logs.configure(settings.log_format, meter.worker_id)
+        if why_alone is not None:
+            remedy = "see that TMPDIR, or /tmp, can be written to and has room, and start again"
+            log.warning("this worker's counts are in no other's metrics", reason=why_alone, remedy=remedy)
         for variable, meant in unknown_variables().items():
             log.warning("a variable that is no setting is ignored", variable=variable, did_you_mean=meant)
         app = create_app(settings, meter=meter)

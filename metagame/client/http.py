@@ -91,9 +91,9 @@ class HttpTransport:
             if isinstance(_root(wrong), ssl.SSLError):
                 message = f"No secure connection to {url}: {wrong}. Check the certificate and base_url."
                 raise Unavailable(message, retryable=False) from wrong
-            raise ConnectionLost(_reason(wrong), sent=False) from wrong
+            raise ConnectionLost(reason_of(wrong), sent=False) from wrong
         except httpx.TransportError as wrong:
-            raise ConnectionLost(_reason(wrong), sent=True) from wrong
+            raise ConnectionLost(reason_of(wrong), sent=True) from wrong
         except httpx.RequestError as wrong:
             raise not_metagame(url, f"its answer cannot be read ({wrong})") from wrong
         if not response.is_success:
@@ -109,7 +109,7 @@ class HttpTransport:
                 headers=self._headers,
                 timeout=self._timeout,
                 trust_env=not self._address.loopback,
-                verify=_certificates() if self._address.http.startswith("https") else False,
+                verify=certificates() if self._address.http.startswith("https") else False,
                 transport=self._http_transport,
             )
         return self._client
@@ -126,7 +126,7 @@ def _headers(request: ResetRequest | StepRequest) -> dict[str, str]:
 
 
 @cache
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
     """What https trusts; loading it takes longer than a hundred steps, so it is done once, and not for http."""
     return httpx.create_ssl_context()
 
@@ -150,7 +150,8 @@ def _error(url: str, response: httpx.Response) -> Exception:
     return not_metagame(url, f"HTTP status {status}{hint}")
 
 
-def _reason(error: httpx.TransportError) -> str:
+def reason_of(error: httpx.TransportError) -> str:
+    """Why no answer came, for people."""
     root = _root(error)
     return "connection refused" if isinstance(root, ConnectionRefusedError) else str(error) or type(error).__name__
 

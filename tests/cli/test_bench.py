@@ -19,25 +19,11 @@ from metagame.cli import processes
 from metagame.load.usage import resident_bytes
 from tests.processes import processes_with
 from tests.servers import run_server
-from tests.survival.stock import interpreter
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Child]:
     with processes.worker("worker", tmp_path_factory.mktemp("worker")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Child]:
-    """OpenEnv's own server."""
-    port = processes.free_port()
-    python = interpreter("METAGAME_TEST_OPENENV_PYTHON", ".venvs/openenv-0.10")
-    command = [python, "-m", "uvicorn", "reference:app", "--app-dir", str(ROOT / "bench"), "--port", str(port)]
-    log = tmp_path_factory.mktemp("reference") / "log"
-    with processes.child([*command, "--log-level", "warning"], port, log, dict(os.environ)) as started:
         yield started
 
 
