@@ -43,6 +43,3 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/release.md", "make release-check"): RELEASES,
     ("docs/release.md", 'make release-check ARGS="version tree"'): RELEASES,
 }
-
-NOT_YET: dict[tuple[str, str], tuple[str, ...]] = {}
-"""Blocks of commands that the command line does not have yet; once it has them they are run, and stand here no more."""
