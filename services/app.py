@@ -80,6 +80,7 @@ def create_app(
         await upkeep.stop()
         await store.close()
         log.info("worker stopped")
+        logs.flush()
 
     app = FastAPIOffline(
         title="Metagame",

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -169,24 +170,25 @@ def test_what_the_server_beneath_logs_is_json_too(server: Server) -> None:
     assert until(server, "Invalid HTTP request received.")["level"] == "warning"
 
 
-def test_lines_of_one_turn_are_written_at_once_and_a_warning_before_anything_else() -> None:
-    file = Written()
-    writer = Writer(file)
+def test_lines_are_written_together_and_a_warning_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.logs.LATE_S", 0.01)
+    file, now = Written(), datetime.now(UTC)
+    writer = Writer(file, lambda method, _, line: f"{method} {line['event']}".encode())
 
     async def turn() -> None:
-        writer.info(b"1")
-        writer.info(b"2")
+        writer.info("info", now, {"event": "1"})
+        writer.info("info", now, {"event": "2"})
         assert file.writes == []
-        await asyncio.sleep(0)
-        assert file.writes == [b"1\n2\n"]
-        writer.info(b"3")
-        writer.warning(b"4")
-        assert file.writes[1:] == [b"3\n4\n"]
-        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await file.written.wait()
+        assert file.writes == [b"info 1\ninfo 2\n"]
+        writer.info("info", now, {"event": "3"})
+        writer.warning("error", now, {"event": "4"})
+        assert file.writes[1:] == [b"info 3\nerror 4\n"]
 
     asyncio.run(turn())
-    writer.info(b"5")
-    assert file.writes[2:] == [b"5\n"]
+    writer.info("info", now, {"event": "5"})
+    assert file.writes[2:] == [b"info 5\n"], "where no event loop runs it does not wait"
 
 
 class Written(io.BytesIO):
@@ -195,9 +197,11 @@ class Written(io.BytesIO):
     def __init__(self) -> None:
         super().__init__()
         self.writes: list[bytes] = []
+        self.written = asyncio.Event()
 
     def write(self, data: Any, /) -> int:
         self.writes.append(bytes(data))
+        self.written.set()
         return len(data)
 
 
