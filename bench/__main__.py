@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.print_header(console, about["machine"], about["versions"], quick=given.quick)
     outcomes: list[report.Outcome] = []
     everything = {"schema_version": report.SCHEMA_VERSION, "command": "bench", "quick": given.quick, "rounds": rounds}
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a folder or a child must not stay
     try:
         for target in chosen:
             outcome = measure(target, rounds=rounds, quick=given.quick, python=python)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,15 @@ def reference(options: Options, folder: Path | None = None) -> Iterator[processe
     command += ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--log-level", "warning"]
     log = (folder or options.folder) / f"reference-{port}.log"
     with processes.child(command, port, log, dict(os.environ)) as started:
+        yield started
+
+
+@contextmanager
+def floor(folder: Path) -> Iterator[processes.Child]:
+    """The bare server of floor.py."""
+    port = processes.free_port()
+    command = [sys.executable, "-m", "bench.floor", str(port)]
+    with processes.child(command, port, folder / f"floor-{port}.log", dict(os.environ)) as started:
         yield started
 
 

@@ -6,13 +6,14 @@ python -m services.app          the same with the listening socket set up as it 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import multiprocessing
 import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI
@@ -38,13 +39,18 @@ from .surfaces.mcp import McpSurface
 from .surfaces.mcp_socket import McpSocketSurface
 from .surfaces.metrics import MetricsSurface
 from .surfaces.ops import OpsSurface
+from .surfaces.origins import OnlyOrigins, Origins
 from .surfaces.pool import PoolSurface
 from .surfaces.root_path import RootPath
 from .surfaces.shortcut import Shortcut
 from .surfaces.tasks import TasksSurface
+from .surfaces.web import PageHttp, WebSurface
 from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
 from .vitals import Pulse, counts_of
+
+if TYPE_CHECKING:
+    from .tracing import Traces
 
 SETTINGS_EXIT = 2
 WEBSOCKET_PATHS = ("/ws", "/sessions/{session_id}/ws")
@@ -61,9 +67,10 @@ def create_app(
     game = game or EchoGame(settings.max_message_length)
     meter = meter or Meter()
     store = store or open_store(settings, meter)
-    engine = Engine(
+    traces = open_traces(settings)
+    engine = (Engine if traces is None else traces.engine)(
         game,
-        store,
+        store if traces is None else traces.store(store),
         max_sessions=settings.max_sessions,
         timeout_s=settings.redis_timeout_s,
         step_before_reset=settings.step_before_reset == "allow",
@@ -84,6 +91,8 @@ def create_app(
         yield
         await upkeep.stop()
         await store.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.shutdown)
         log.info("worker stopped")
 
     app = FastAPIOffline(
@@ -98,22 +107,36 @@ def create_app(
     MetricsSurface(engine, max_sessions=settings.max_sessions, redis=settings.redis_url is not None).install(app)
     store_name = "memory" if settings.redis_url is None else "redis"
     PoolSurface(engine, pulse, max_sessions=settings.max_sessions, store_name=store_name).install(app)
-    http = HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes)
-    controlled = settings.mode == "simulation"
-    if controlled:
-        http.install(app)
-    TasksSurface(game, max_body_bytes=settings.max_frame_bytes).install(app)
-    socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
-    app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
-    McpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes).install(app)
-    agents = McpSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
-    app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
-    app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
+    _let_players_in(app, settings, engine, lifecycle)
     if settings.keys:
         app.add_middleware(ApiKeys, keys=settings.keys, meter=meter)
+    if settings.origins:  # outside of the keys: a browser asks beforehand without one
+        app.add_middleware(OnlyOrigins, origins=Origins(settings.origins))
+    if traces is not None:
+        app.add_middleware(traces.http)
     if settings.root_path is not None:
         app.add_middleware(RootPath, root_path=settings.root_path)
     return app
+
+
+def _let_players_in(app: FastAPI, settings: Settings, engine: Engine, lifecycle: Lifecycle) -> None:
+    """The ways in for those who play: HTTP unless in production, sockets, and both for agents."""
+    limit = settings.max_frame_bytes
+    http = HttpSurface(engine, lifecycle, max_body_bytes=limit)
+    controlled = settings.mode == "simulation"
+    if controlled:
+        http.install(app)
+    TasksSurface(engine.game, max_body_bytes=limit).install(app)
+    socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=limit)
+    app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
+    origins = Origins(settings.origins)
+    McpSurface(engine, lifecycle, origins, max_body_bytes=limit).install(app)
+    agents = McpSocketSurface(engine, lifecycle, origins, max_frame_bytes=limit)
+    app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
+    if settings.web:
+        page_http = PageHttp(engine, lifecycle, max_body_bytes=limit) if controlled else None
+        WebSurface(OpsSurface(engine, lifecycle), page_http).install(app)
+    app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
 
 
 def open_store(settings: Settings, meter: Meter | None = None) -> SessionStore:
@@ -142,6 +165,21 @@ def open_store(settings: Settings, meter: Meter | None = None) -> SessionStore:
     )
 
 
+def open_traces(settings: Settings) -> Traces | None:
+    """What traces where the settings ask for it; raises SettingsError where its libraries are missing."""
+    if settings.traces == "off":
+        return None
+    try:
+        from .tracing import Traces  # noqa: PLC0415 - off loads none of it
+    except ModuleNotFoundError:
+        message = (
+            f"{PREFIX}TRACES is {settings.traces!r}, but OpenTelemetry is not installed:"
+            ' pip install "openenv-metagame[otel]", or unset it.'
+        )
+        raise SettingsError(message) from None
+    return Traces(settings.traces, system="memory" if settings.redis_url is None else "redis")
+
+
 def spare_the_collector() -> None:
     """Have garbage sought less often, and never in what stands since the start: a request leaves nearly none."""
     gc.collect()
@@ -168,6 +206,14 @@ def _refuse(wrong: SettingsError) -> int:
     return SETTINGS_EXIT
 
 
+def _meter() -> tuple[Meter, str | None]:
+    """The worker's meter, and why it is apart from those of its supervisor's other workers, if it must be."""
+    try:
+        return open_meter(), None
+    except OSError as wrong:
+        return Meter(), wrong.strerror or type(wrong).__name__
+
+
 def __getattr__(name: str) -> Any:
     """`app`, made when a server asks for it, so that importing this module starts nothing."""
     if name != "app":
@@ -179,8 +225,11 @@ def __getattr__(name: str) -> Any:
             # uvicorn's --workers: the setting WORKERS knows nothing of them.
             message = f"several workers need {PREFIX}REDIS_URL: without it each would have sessions of its own"
             raise SettingsError(message)  # noqa: TRY301 - one way out for every wrong setting
-        meter = open_meter()
+        meter, why_alone = _meter()
         logs.configure(settings.log_format, meter.worker_id)
+        if why_alone is not None:
+            remedy = "see that TMPDIR, or /tmp, can be written to and has room, and start again"
+            log.warning("this worker's counts are in no other's metrics", reason=why_alone, remedy=remedy)
         for variable, meant in unknown_variables().items():
             log.warning("a variable that is no setting is ignored", variable=variable, did_you_mean=meant)
         app = create_app(settings, meter=meter)

@@ -141,7 +141,13 @@ class Engine:
             raise NoTools(message)
         return tools
 
-    async def state(self, session_id: str, attachment: Attachment | None = None) -> StateAnswer:
+    async def state(
+        self,
+        session_id: str,
+        attachment: Attachment | None = None,
+        *,
+        traceparent: str | None = None,  # noqa: ARG002 - read by the engine that traces
+    ) -> StateAnswer:
         """Where the session stands now, whatever this worker remembers."""
         self.active = True
         record = await read(self.store, session_id, attachment, self._deadline())

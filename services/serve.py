@@ -15,7 +15,7 @@ from uvicorn.supervisors import Multiprocess
 from metagame.limits import allow_open_files
 
 from .meter.meter import shared_folder
-from .settings import PREFIX, Settings, SettingsError
+from .settings import PREFIX, Settings, SettingsError, hide_password
 from .surfaces.operators import NotesPeer
 from .surfaces.protocol import SocketProtocol
 
@@ -24,6 +24,7 @@ KEEPALIVE_INTERVAL_S = 15
 KEEPALIVE_PROBES = 4
 BACKLOG = 4096
 """Connections that may wait to be accepted, as many as Linux allows unless told otherwise: clients come all at once."""
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - whoever set it meant it
 KEPT_ALIVE_S = 75
 """Longer than a balancer keeps an idle connection, so that it never sends on one just closed."""
 
@@ -67,7 +68,8 @@ def serve(settings: Settings, app: str) -> int:
     allow_open_files()
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
-    print(f"metagame: serving on {url_of(host, port)}  (docs at /docs, Ctrl-C stops)", flush=True)  # noqa: T201 - the command's output
+    people = sys.stdout.isatty() and settings.log_format != "json"
+    print(announced(settings, host, port, terminal=people), flush=True)  # noqa: T201 - the command's output
     if settings.workers > 1:
         with _shared_folder():
             Multiprocess(config, sockets=[listener]).run()
@@ -77,6 +79,30 @@ def serve(settings: Settings, app: str) -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def announced(settings: Settings, host: str, port: int, *, terminal: bool) -> str:
+    """Where things are: one line for programs and logs, a few on a terminal; never a password.
+
+    The first line has " on " and the address behind it, which is what programs wait for.
+    """
+    serving = f"metagame: serving on {url_of(host, port)}"
+    store = "this process's memory" if settings.redis_url is None else hide_password(settings.redis_url)
+    workers = f"{settings.workers} worker{'' if settings.workers == 1 else 's'}"
+    if not terminal:
+        paths = "page at /web, docs at /docs, metrics at /metrics, pool at /pool"
+        return f"{serving}  ({paths}; {workers}, sessions in {store}; Ctrl-C stops)"
+    # Links that can be opened here: nobody is reached at the address that stands for all of them.
+    here = url_of("localhost" if host in EVERY_ADDRESS else host, port) + (settings.root_path or "")
+    rows = (
+        ("page", f"{here}/web"),
+        ("API docs", f"{here}/docs"),
+        ("metrics", f"{here}/metrics"),
+        ("pool", f"metagame pool watch {here}"),
+        ("sessions", f"in {store}"),
+        ("workers", f"{settings.workers}"),
+    )
+    return "\n".join([serving, *(f"  {name:<10}{what}" for name, what in rows), "Ctrl-C stops."])
 
 
 @contextmanager

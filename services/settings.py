@@ -20,8 +20,6 @@ from metagame.wire.keys import FORM, is_key
 
 PREFIX = "METAGAME_"
 TESTS = "METAGAME_TEST_"
-LATER = ("ALLOWED_ORIGINS",)
-"""Settings of later releases that somebody may rely on: set, they stop the start."""
 OWN_SEGMENTS = frozenset(
     {
         *("reset", "step", "state", "ws", "sessions"),
@@ -30,6 +28,8 @@ OWN_SEGMENTS = frozenset(
     }
 )
 """First segments of this server's paths, now and as designed: a root path that began with one would be ambiguous."""
+
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
 
 
 class SettingsError(Exception):
@@ -118,6 +118,13 @@ class Settings(BaseSettings):
             description="production: no HTTP to reset, step, look at, make, list or end sessions; sockets are as ever",
         ),
     ] = "simulation"
+    web: Annotated[
+        bool,
+        Field(
+            validation_alias=_names("WEB", "ENABLE_WEB_INTERFACE"),
+            description="The page at /web, and the way there from /",
+        ),
+    ] = True
     host: Annotated[
         str, Field(min_length=1, validation_alias=_names("HOST", "HOST"), description="Address to listen on")
     ] = "127.0.0.1"
@@ -158,6 +165,14 @@ class Settings(BaseSettings):
             " Unset: open to whoever reaches the server",
         ),
     ] = None
+    allowed_origins: Annotated[
+        str | None,
+        Field(
+            validation_alias=_names("ALLOWED_ORIGINS"),
+            description="Websites whose pages may use the server from a browser, such as https://lab.example, or *."
+            " Unset: /mcp for pages of its own only, the rest for any",
+        ),
+    ] = None
     drain_timeout_s: Annotated[
         float,
         Field(
@@ -167,6 +182,14 @@ class Settings(BaseSettings):
             description="A stopping worker leaves within this time",
         ),
     ] = 10.0
+    traces: Annotated[
+        Literal["off", "otlp", "console"],
+        Field(
+            validation_alias=_names("TRACES"),
+            description="Spans of OpenTelemetry: to a collector as the OTEL_ variables say, or to the console;"
+            " needs the extra otel",
+        ),
+    ] = "off"
     log_format: Annotated[
         Literal["console", "json"] | None,
         Field(
@@ -188,6 +211,18 @@ class Settings(BaseSettings):
     def _in_any_case(cls, mode: object) -> object:
         """As OpenEnv takes it."""
         return mode.lower() if isinstance(mode, str) else mode
+
+    @field_validator("web", mode="before")
+    @classmethod
+    def _yes_or_no(cls, asked: object) -> object:
+        """As OpenEnv takes it, and in words where it is neither."""
+        answers = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if not isinstance(asked, str):
+            return asked
+        if asked.strip().lower() not in answers:
+            message = "must be true or false"
+            raise ValueError(message)
+        return answers[asked.strip().lower()]
 
     @field_validator("redis_url")
     @classmethod
@@ -248,6 +283,21 @@ class Settings(BaseSettings):
         """The API keys, each by itself; none on an open server."""
         return () if self.api_keys is None else _split(self.api_keys)
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, listed: str | None) -> str | None:
+        """As browsers write them, so that what can never match is told at once."""
+        for one in () if listed is None else listed.split(","):
+            if one.strip() != "*" and _ORIGIN.fullmatch(one.strip()) is None:
+                message = "must be * or origins as in https://lab.example,http://localhost:5173: no path, no slash"
+                raise ValueError(message)
+        return listed
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """`allowed_origins` one by one."""
+        return tuple(one.strip().lower() for one in (self.allowed_origins or "").split(",") if one.strip())
+
     @property
     def session_ttl_ms(self) -> int:
         """`session_ttl_s` in milliseconds."""
@@ -256,10 +306,6 @@ class Settings(BaseSettings):
 
 def load_settings(**flags: Any) -> Settings:
     """Settings from flags (None: not given) and the environment; raises SettingsError."""
-    for name in LATER:
-        if os.environ.get(PREFIX + name):
-            message = f"{PREFIX}{name} is set, but this release does not have that setting yet. Unset it."
-            raise SettingsError(message)
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         settings = Settings(**given)

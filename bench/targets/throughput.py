@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from bench.contestants import everysec_redis, reference
+from bench.contestants import everysec_redis, floor, reference
 from bench.rounds import COLUMNS, Contestant, take_turns
-from bench.targets import Options, Result, Series, Table, Target, ratio
+from bench.targets import Check, Options, Result, Series, Table, Target, ratio
 from metagame.cli import processes
 from metagame.load import Sockets
 
@@ -41,7 +41,11 @@ def measure(options: Options) -> Result:
             Sockets(addresses=(("127.0.0.1", server.port),), count=1, named=False, request_ids=False),
             [server.process.pid],
         )
-        by_count = [one.with_sockets(count) for count in COUNTS for one in (ours, theirs)]
+        bare = started.enter_context(floor(options.folder))
+        least = Contestant(
+            "a bare uvloop echo", Sockets(addresses=(("127.0.0.1", bare.port),), count=1), [bare.process.pid]
+        )
+        by_count = [one.with_sockets(count) for count in COUNTS for one in (ours, theirs, least)]
         take_turns(by_count, options, lambda one: _steps(one, options))
         through = [_through(number, ports, pids, store.process.pid) for number in WORKERS]
         options.say("now through one worker and two")
@@ -60,18 +64,19 @@ def _through(number: int, ports: list[int], pids: list[int], redis: int) -> Cont
 
 
 def _result(by_count: list[Contestant], through: list[Contestant]) -> Result:
-    ours, theirs = by_count[::2], by_count[1::2]
-    flat = [one.all("total_us") for one in ours if one.sockets.count >= FLAT_FROM]
-    highest = [max(of_one) for of_one in zip(*flat, strict=True)]
-    lowest = [min(of_one) for of_one in zip(*flat, strict=True)]
-    check = ratio(f"CPU per step, dearest to cheapest from {FLAT_FROM} sockets up", highest, lowest, limit=FLAT_LIMIT)
+    ours, theirs, least = by_count[::3], by_count[1::3], by_count[2::3]
+    check = _flat(ours)
     rows = [(f"{one.name}, sockets: {one.sockets.count:,}", one.cells()) for one in by_count]
     rows += [(f"{one.name}, sockets: {one.sockets.count}", one.cells()) for one in through]
     more = ratio("", through[1].all("steps_per_s"), through[0].all("steps_per_s"), limit=0).value
     return Result(
         (check,),
         Table(COLUMNS, tuple(rows)),
-        notes=(f"Two workers take {more:.2f} times the steps/s of one, with Redis and load on the same machine.",),
+        notes=(
+            f"Two workers take {more:.2f} times the steps/s of one, with Redis and load on the same machine.",
+            f"That ratio of the reference: {_flat(theirs).value:.2f}.",
+            f"Of a bare uvloop echo, which only counts and sends back: {_flat(least).value:.2f}.",
+        ),
         series=tuple(
             Series(
                 "latency-against-sockets",
@@ -85,6 +90,15 @@ def _result(by_count: list[Contestant], through: list[Contestant]) -> Result:
         ),
         figures={"contestants": [one.as_json() for one in [*by_count, *through]]},
     )
+
+
+def _flat(group: list[Contestant]) -> Check:
+    """What a step costs where it is dearest, to where it is cheapest, of those that have many sockets."""
+    flat = [one.all("total_us") for one in group if one.sockets.count >= FLAT_FROM]
+    highest = [max(of_one) for of_one in zip(*flat, strict=True)]
+    lowest = [min(of_one) for of_one in zip(*flat, strict=True)]
+    name = f"CPU per step, dearest to cheapest from {FLAT_FROM} sockets up"
+    return ratio(name, highest, lowest, limit=FLAT_LIMIT)
 
 
 TARGETS = (Target("H", "Steps/s, and cost at 1, 64 and 1,024 sockets", measure, seconds=90, quick=True),)

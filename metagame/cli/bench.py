@@ -6,106 +6,71 @@ processes named by the caller used meanwhile.
 
 from __future__ import annotations
 
-import http.client
-import json
 import math
 import resource
-import ssl
-import sys
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from rich.console import Console
+import httpx
 
 from metagame.cli import CHECK_FAILED, DONE, UNREACHABLE, USAGE
 from metagame.cli.measured import Measured, Plan, Watched, as_json, show
-from metagame.client.transport import Address, parse_base_url
-from metagame.errors import InvalidRequest
+from metagame.cli.outcome import Refused, print_json
+from metagame.cli.report import console_of
+from metagame.cli.target import Target, body_of, nobody_answers, refusal, target_of
 from metagame.load import Fleet, FleetFailed, Play, Sockets
 from metagame.load.usage import cpu_s, in_all, resident_bytes
 
-SCHEMA_VERSION = 1
+COMMAND = "bench"
 _SPARE_FILES = 50
-_PROBE_TIMEOUT_S = 10.0
 
 
-class Refused(Exception):
-    """Nothing can be measured; the text says why, `code` is the exit code."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-def bench(plan: Plan, url: str) -> int:
+def bench(plan: Plan, url: str, api_key: str | None = None) -> int:
     """Measure the server at this URL; returns the exit code."""
-    try:
-        return _bench(plan, url)
-    except Refused as refused:
-        sys.stderr.write(f"{refused}\n")
-        if plan.as_json:
-            _print_json({"passed": False, "error": str(refused)})
-        return refused.code
-
-
-def _bench(plan: Plan, url: str) -> int:
-    console = Console(quiet=plan.as_json, soft_wrap=not sys.stdout.isatty())
-    address = _address(url)
-    headers = _headers(plan, address)
+    console = console_of(as_json=plan.as_json)
+    plain = target_of(url, api_key)
+    target = Target(plain.address, _headers(plan, plain))
     play = _checked_play(plan)
     _check_files(plan)
     before = {pid: _resident_bytes(pid) for pid in plan.pids}
-    metagame = _is_metagame(address, headers)
-    sockets = _sockets(plan, address, headers, metagame=metagame)
+    metagame = _is_metagame(target)
+    sockets = _sockets(plan, target, metagame=metagame)
     kind = "kept-alive HTTP connections" if plan.http else "sockets"
     server = "a Metagame server" if metagame else "a server that is not Metagame: stock frames, sessions without names"
-    console.print(f"{address.http} is {server}", highlight=False)
+    console.print(f"{target.url} is {server}", highlight=False)
     try:
         with Fleet(sockets, processes=plan.processes) as fleet:
             opened = fleet.open()
             if not opened.count:
                 first = next(iter(opened.errors.texts), "no answer")
-                raise Refused(UNREACHABLE, f"None of {plan.sockets} {kind} opened at {address.http}: {first}")
+                raise Refused(UNREACHABLE, f"None of {plan.sockets} {kind} opened at {target.url}: {first}")
             console.print(f"{opened.count} {kind} open after {opened.seconds:.2f} s", highlight=False)
-            weights = {pid: (_resident_bytes(pid) - before[pid]) / opened.count for pid in plan.pids}
-            began = {pid: in_all(cpu_s, pid) for pid in plan.pids}
+            # One that ends during the run costs its own figures only.
+            weights = {pid: (_seen(resident_bytes, pid) - before[pid]) / opened.count for pid in plan.pids}
+            began = {pid: _seen(cpu_s, pid) for pid in plan.pids}
             played = fleet.play(play)
-            watched = [
-                Watched(pid, in_all(cpu_s, pid) - began[pid], _resident_bytes(pid), weights[pid]) for pid in plan.pids
-            ]
+            watched = [_used(pid, began[pid], weights[pid]) for pid in plan.pids]
             fleet.close()
     except FleetFailed as failed:
         raise Refused(CHECK_FAILED, str(failed)) from None
-    except ProcessLookupError as gone:
-        raise Refused(CHECK_FAILED, f"{gone} any more: it ended during the run") from None
-    found = Measured(opened, played, watched)
+    found = Measured(opened, played, watched, plan.rate_per_s)
     if plan.as_json:
-        about = {"url": address.http, "server": "metagame" if metagame else "other", "surface": sockets.surface}
-        _print_json({"passed": found.passed, **about, **as_json(plan, sockets, found)})
+        about = {"url": target.url, "server": "metagame" if metagame else "other", "surface": sockets.surface}
+        print_json(COMMAND, {"passed": found.passed, **about, **as_json(plan, sockets, found)})
     else:
         show(console, plan, found)
     return DONE if found.passed else CHECK_FAILED
 
 
-def _address(url: str) -> Address:
-    try:
-        address, session = parse_base_url(url)
-    except InvalidRequest as wrong:
-        raise Refused(USAGE, str(wrong)) from None
-    if session is not None:
-        raise Refused(USAGE, "The URL names a session; bench makes sessions of its own. Leave /sessions/... out.")
-    return address
-
-
-def _headers(plan: Plan, address: Address) -> tuple[tuple[str, str], ...]:
-    found = dict(address.headers)
+def _headers(plan: Plan, target: Target) -> dict[str, str]:
+    found = dict(target.headers)
     for line in plan.headers:
         name, colon, value = line.partition(":")
         if not colon or not name.strip() or "\n" in line or "\r" in line:
             raise Refused(USAGE, f'--header is {line!r}; it must be like "Authorization: Bearer ..."')
         found[name.strip()] = value.strip()
-    return tuple(found.items())
+    return found
 
 
 def _checked_play(plan: Plan) -> Play:
@@ -129,30 +94,20 @@ def _check_files(plan: Plan) -> None:
         raise Refused(USAGE, message)
 
 
-def _is_metagame(address: Address, headers: tuple[tuple[str, str], ...]) -> bool:
+def _is_metagame(target: Target) -> bool:
     """Ask after a session that is not there: only Metagame knows of sessions, and says so by its error's code."""
-    parts = urlsplit(address.http)
-    connection = (http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection)(
-        parts.hostname or "", parts.port, timeout=_PROBE_TIMEOUT_S
-    )
+    path = f"/sessions/{uuid4().hex}/state"
     try:
-        connection.request("GET", f"{parts.path}/sessions/{uuid4().hex}/state", headers=dict(headers))
-        answer = connection.getresponse()
-        body = answer.read(10_000)
-    except (OSError, http.client.HTTPException, ssl.SSLError) as lost:
-        message = f"No server answers at {address.http}: {lost}. `metagame serve` starts one on port 8000."
-        raise Refused(UNREACHABLE, message) from None
-    finally:
-        connection.close()
-    try:
-        said = json.loads(body)
-    except ValueError:
-        return False
-    return isinstance(said, dict) and "code" in said
+        answer = httpx.get(target.url + path, **target.httpx_options)
+    except httpx.TransportError as lost:
+        raise Refused(UNREACHABLE, nobody_answers(target.url, lost)) from None
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        raise refusal(target, path, answer)
+    return "code" in body_of(answer)
 
 
-def _sockets(plan: Plan, address: Address, headers: tuple[tuple[str, str], ...], *, metagame: bool) -> Sockets:
-    parts = urlsplit(address.http)
+def _sockets(plan: Plan, target: Target, *, metagame: bool) -> Sockets:
+    parts = urlsplit(target.url)
     tls = parts.scheme == "https"
     return Sockets(
         addresses=((parts.hostname or "", parts.port or (443 if tls else 80)),),
@@ -161,7 +116,7 @@ def _sockets(plan: Plan, address: Address, headers: tuple[tuple[str, str], ...],
         named=metagame and not plan.anonymous,
         prefix=parts.path,
         tls=tls,
-        headers=headers,
+        headers=tuple(target.headers.items()),
         request_ids=metagame if plan.request_ids is None else plan.request_ids,
         sources=plan.sources,
         timeout_s=plan.timeout_s,
@@ -175,5 +130,13 @@ def _resident_bytes(pid: int) -> int:
         raise Refused(USAGE, f"--pid {pid}: there is {gone}.") from None
 
 
-def _print_json(fields: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, "command": "bench"} | fields) + "\n")
+def _used(pid: int, began_s: float, per_socket_bytes: float) -> Watched:
+    return Watched(pid, _seen(cpu_s, pid) - began_s, _seen(resident_bytes, pid), per_socket_bytes)
+
+
+def _seen(measure: Callable[[int], float], pid: int) -> float:
+    """What is measured of the process and those it started; no number once it has ended."""
+    try:
+        return in_all(measure, pid)
+    except ProcessLookupError:
+        return math.nan

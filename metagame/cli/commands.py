@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from metagame._version import __version__
-from metagame.cli import USAGE
+from metagame.cli import USAGE, operating
+from metagame.cli.options import ApiKey, AsJson, Url
+from metagame.cli.outcome import run
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-_INTERRUPTED = 130
+_STOPPED = "Stopped; nothing is left running."
 _SERVER_PACKAGES = ("services", "metagame_server")
 """The server's name in a checkout, and in the wheel."""
 
@@ -35,7 +34,7 @@ def metagame(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Serve the Meta Game environment, and see it work."""
+    """Serve the Meta Game environment, see it work, and look after a pool of it."""
 
 
 def _setting(text: str, metavar: str = "TEXT") -> Any:
@@ -67,7 +66,7 @@ def serve(  # noqa: PLR0913 - each is a setting, and the server checks it
 
 
 @app.command()
-def demo(
+def demo(  # noqa: PLR0913 - each is an option
     *,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to run at once.")] = 64,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each episode.")] = 50,
@@ -75,7 +74,8 @@ def demo(
     crash: Annotated[
         bool, typer.Option("--crash", help="Start two workers and a Redis; kill a worker half way.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run episodes in parallel and check every answer."""
     if crash and url is not None:
@@ -84,13 +84,14 @@ def demo(
     from metagame.cli import demo as running  # noqa: PLC0415 - `serve` and `--help` need none of it
 
     plan = running.Plan(episodes, steps, as_json)
-    _run(lambda: running.crash_demo(plan) if crash else running.demo(plan, url))
+    work = (lambda: running.crash_demo(plan)) if crash else (lambda: running.demo(plan, url, api_key))
+    run(running.COMMAND, work, as_json=as_json, judges=True, stopped=_STOPPED)
 
 
 @app.command()
 def bench(  # noqa: PLR0913 - each is an option
     *,
-    url: Annotated[str, typer.Argument(help="The server's address, such as http://localhost:8000.", metavar="URL")],
+    url: Url,
     sockets: Annotated[int, typer.Option(min=1, help="Sockets, each with a session of its own.")] = 64,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of each socket.", show_default=False)] = None,
     duration_s: Annotated[
@@ -111,6 +112,7 @@ def bench(  # noqa: PLR0913 - each is an option
         bool | None,
         typer.Option("--request-ids/--stock", help="A request id on each step; default: where the server knows them."),
     ] = None,
+    api_key: ApiKey = None,
     header: Annotated[
         list[str] | None, typer.Option(help="Sent with every handshake or request; may be repeated.")
     ] = None,
@@ -125,9 +127,12 @@ def bench(  # noqa: PLR0913 - each is an option
     timeout_s: Annotated[
         float, typer.Option(min=0.1, help="How long a socket may take to open, and an answer.")
     ] = 60.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Measure a server, Metagame or another of OpenEnv's echo: steps/s, latencies, its CPU time and memory."""
+    """Measure a server: steps/s, latencies, CPU time.
+
+    Metagame, or any other server of OpenEnv's echo.
+    """
     from metagame.cli import bench as running  # noqa: PLC0415 - `serve` and `--help` need none of it
     from metagame.cli.measured import Plan  # noqa: PLC0415 - as above
 
@@ -147,20 +152,7 @@ def bench(  # noqa: PLR0913 - each is an option
         timeout_s=timeout_s,
         as_json=as_json,
     )
-    _run(lambda: running.bench(plan, url))
-
-
-def _run(work: Callable[[], int]) -> NoReturn:
-    """Exit with what this returns; a signal ends it through every `finally`, so that no child stays."""
-    # In the background of a script Ctrl-C's signal is ignored from the start, so its handler is set as well.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        code = work()
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing is left running.", err=True)
-        code = _INTERRUPTED
-    sys.exit(code)
+    run(running.COMMAND, lambda: running.bench(plan, url, api_key), as_json=as_json, judges=True, stopped=_STOPPED)
 
 
 def _is_ours(name: str) -> bool:
@@ -168,3 +160,8 @@ def _is_ours(name: str) -> bool:
     spec = importlib.util.find_spec(name)
     here = Path(__file__).resolve().parents[2]
     return spec is not None and spec.origin is not None and Path(spec.origin).resolve().parents[1] == here
+
+
+app.command()(operating.check)
+app.add_typer(operating.sessions, name="sessions")
+app.add_typer(operating.pool, name="pool")

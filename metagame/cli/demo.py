@@ -6,27 +6,21 @@ Starts and stops what it needs, runs the episodes and judges them by their trans
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from rich.console import Console
 
 from metagame.cli import CHECK_FAILED, DONE, UNREACHABLE, USAGE, episodes, processes, report
 from metagame.cli.balancer import Balancer
-from metagame.client.http import HttpTransport
-from metagame.client.transport import Address, ConnectionLost, parse_base_url
-from metagame.errors import InvalidRequest, MetaGameError, SessionLost
-from metagame.wire.requests import StateRequest
+from metagame.cli.outcome import Refused, print_json
+from metagame.cli.target import NoControl, NoSession, Server, Target, target_of
 
-SCHEMA_VERSION = 1
-_ANSWER_TIMEOUT_S = 10.0
-"""Longer than a server waits for its store."""
+COMMAND = "demo"
 _NO_REDIS = "--crash needs redis-server on this machine: apt-get install redis-server, or brew install redis"
 
 
@@ -39,32 +33,32 @@ class Plan:
     as_json: bool
 
 
-def demo(plan: Plan, url: str | None) -> int:
+def demo(plan: Plan, url: str | None, api_key: str | None = None) -> int:
     """Run on a server of its own, or on the one at `url`; returns the exit code."""
-    console = _console(plan)
+    console = report.console_of(as_json=plan.as_json)
     if url is not None:
-        return _on(url.rstrip("/"), plan, console)
+        return _on(target_of(url, api_key), plan, console)
     with ExitStack() as started:
         folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="metagame-demo-")))
         try:
             child = started.enter_context(processes.worker("worker", folder))
         except processes.StartFailed as failed:
-            return _fail(plan, UNREACHABLE, f"The server did not start:\n{failed}")
-        return _on(f"http://127.0.0.1:{child.port}", plan, console, own=True)
+            raise Refused(UNREACHABLE, f"The server did not start:\n{failed}") from None
+        return _on(target_of(f"http://127.0.0.1:{child.port}"), plan, console, own=True)
 
 
 def crash_demo(plan: Plan) -> int:
     """Run on two workers and a Redis of its own, and kill one worker half way; returns the exit code."""
     if not processes.has_redis():
-        return _fail(plan, USAGE, _NO_REDIS)
-    console = _console(plan)
+        raise Refused(USAGE, _NO_REDIS)
+    console = report.console_of(as_json=plan.as_json)
     with ExitStack() as started:
         folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="metagame-demo-")))
         try:
             redis_url = started.enter_context(processes.redis(folder)).url
             workers = [started.enter_context(processes.worker(f"worker-{n}", folder, redis_url)) for n in (1, 2)]
         except processes.StartFailed as failed:
-            return _fail(plan, UNREACHABLE, f"A server did not start:\n{failed}")
+            raise Refused(UNREACHABLE, f"A server did not start:\n{failed}") from None
         console.print("Two workers and a Redis run; a TCP balancer here leads to either worker.")
         found = asyncio.run(_run_and_kill(workers, plan, console))
     rows = [
@@ -82,19 +76,9 @@ def crash_demo(plan: Plan) -> int:
     return DONE if passed else CHECK_FAILED
 
 
-def _on(base_url: str, plan: Plan, console: Console, *, own: bool = False) -> int:
-    try:
-        address, _ = parse_base_url(base_url)
-    except InvalidRequest as wrong:
-        return _fail(plan, USAGE, str(wrong))
-    try:
-        asyncio.run(_ask_for_nothing(address))
-    except ConnectionLost as lost:
-        message = f"No server answers at {address.http}: {lost}. `metagame serve` starts one on port 8000."
-        return _fail(plan, UNREACHABLE, message)
-    except MetaGameError as error:
-        return _fail(plan, UNREACHABLE, f"{address.http} is not fit for a run. {error}")
-    found = asyncio.run(_run(base_url, plan, console))
+def _on(target: Target, plan: Plan, console: Console, *, own: bool = False) -> int:
+    _ask_for_nothing(target)
+    found = asyncio.run(_run(target.url, target.headers, plan, console))
     passed = not found.errors
     _show(plan, console, found, [], passed=passed)
     if passed and own:
@@ -102,22 +86,19 @@ def _on(base_url: str, plan: Plan, console: Console, *, own: bool = False) -> in
     return DONE if passed else CHECK_FAILED
 
 
-async def _ask_for_nothing(address: Address) -> None:
-    """Ask after a session that is not there: whoever answers so has a game and its store at hand."""
-    transport = HttpTransport(address, connect_timeout_s=_ANSWER_TIMEOUT_S, message_timeout_s=_ANSWER_TIMEOUT_S)
-    try:
-        await transport.exchange(uuid4().hex, StateRequest())
-    except SessionLost:
-        return
-    finally:
-        await transport.close()
+def _ask_for_nothing(target: Target) -> None:
+    """Ask after a session that is not there: whoever says so has a game and its store at hand. Raises Refused."""
+    with Server(target) as server, suppress(NoSession, NoControl):
+        server.get(f"/sessions/{uuid4().hex}/state")
 
 
-async def _run(base_url: str, plan: Plan, console: Console) -> episodes.Report:
+async def _run(base_url: str, headers: Mapping[str, str], plan: Plan, console: Console) -> episodes.Report:
     progress = episodes.Progress(plan.episodes * plan.steps)
     console.print(f"{_size(plan)} at once on {base_url}", highlight=False)
     async with report.shown(progress, console):
-        return await episodes.run(base_url, episodes=plan.episodes, steps=plan.steps, progress=progress)
+        return await episodes.run(
+            base_url, episodes=plan.episodes, steps=plan.steps, progress=progress, headers=headers
+        )
 
 
 async def _run_and_kill(workers: list[processes.Child], plan: Plan, console: Console) -> episodes.Report:
@@ -153,7 +134,7 @@ def _show(
 ) -> None:
     if plan.as_json:
         result = asdict(found) | {"steps_per_s": round(found.steps_per_s, 1)}
-        _print_json({"passed": passed} | result)
+        print_json(COMMAND, {"passed": passed} | result)
         return
     report.print_table(
         console,
@@ -169,19 +150,3 @@ def _show(
         ],
     )
     report.print_errors(console, found.errors)
-
-
-def _fail(plan: Plan, code: int, message: str) -> int:
-    sys.stderr.write(message + "\n")
-    if plan.as_json:
-        _print_json({"passed": False, "error": message})
-    return code
-
-
-def _print_json(fields: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, "command": "demo"} | fields) + "\n")
-
-
-def _console(plan: Plan) -> Console:
-    # A terminal breaks long lines anywhere, so they are broken between words; a pipe gets them whole.
-    return Console(quiet=plan.as_json, soft_wrap=not sys.stdout.isatty())

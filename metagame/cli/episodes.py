@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from metagame.client.environment import AsyncMetaGameEnv
 from metagame.client.transport import ConnectionLost, Transport, parse_base_url
 from metagame.client.websocket import WebSocketTransport
-from metagame.errors import MetaGameError
+from metagame.errors import MetaGameError, Unavailable
 from metagame.models import MetaGameAction, MetaGameObservation, StepResult
 from metagame.wire.answers import Answer
 from metagame.wire.requests import Request
@@ -31,7 +32,10 @@ class Transcript:
     answered: list[int] = field(default_factory=list)
     latencies_ms: list[float] = field(default_factory=list)
     final_step_count: int | None = None
+    episode_id: str | None = None
     connections_lost: int = 0
+    refused: int = 0
+    """Answers that said to try again later."""
     wrong: list[str] = field(default_factory=list)
     """What a check found, and the error that ended the episode early."""
 
@@ -51,18 +55,21 @@ class Transcript:
 
 
 class Noted:
-    """A transport that notes in the transcript when its connection is lost; the client then resumes."""
+    """A transport that notes in its transcript when an attempt failed; the client then resumes."""
 
     def __init__(self, inner: Transport, transcript: Transcript) -> None:
         self._inner = inner
-        self._transcript = transcript
+        self.transcript = transcript
 
     async def exchange(self, session_id: str, request: Request) -> Answer | None:
         """As the transport does it."""
         try:
             return await self._inner.exchange(session_id, request)
         except ConnectionLost:
-            self._transcript.connections_lost += 1
+            self.transcript.connections_lost += 1
+            raise
+        except Unavailable:
+            self.transcript.refused += 1
             raise
 
     async def close(self) -> None:
@@ -110,50 +117,68 @@ class Report:
         return self.steps / self.seconds if self.seconds else 0.0
 
 
-async def run(base_url: str, *, episodes: int, steps: int, progress: Progress) -> Report:
+async def run(
+    base_url: str, *, episodes: int, steps: int, progress: Progress, headers: Mapping[str, str] | None = None
+) -> Report:
     """Run all episodes at once and check every reward, length, echo and step number."""
     transcripts = [Transcript(number) for number in range(1, episodes + 1)]
     connecting = asyncio.Semaphore(_PARALLEL_CONNECTS)
+    address, _ = parse_base_url(base_url)
     started = time.perf_counter()
     try:
-        await asyncio.gather(*(_play(base_url, one, steps, progress, connecting) for one in transcripts))
+        await asyncio.gather(
+            *(
+                _play(WebSocketTransport(address, headers=headers), one, steps, progress, connecting)
+                for one in transcripts
+            )
+        )
     finally:
         progress.finished.set()
     return _report(transcripts, steps, time.perf_counter() - started)
 
 
 async def _play(
-    base_url: str, transcript: Transcript, steps: int, progress: Progress, connecting: asyncio.Semaphore
+    transport: Transport, transcript: Transcript, steps: int, progress: Progress, connecting: asyncio.Semaphore
 ) -> None:
-    transport = Noted(WebSocketTransport(parse_base_url(base_url)[0]), transcript)
+    noted = Noted(transport, transcript)
     try:
-        async with AsyncMetaGameEnv(base_url, transport=transport) as env:
+        async with AsyncMetaGameEnv(transport=noted) as env:
             async with connecting:
-                ready = await env.reset(seed=transcript.episode)
-            _check(transcript, "reset", ready, None, 0)
-            episode_id = (await env.state()).episode_id
+                await begin(env, transcript)
             for number in range(1, steps + 1):
-                await _step(env, transcript, number)
+                await take_step(env, transcript, number)
                 progress.step()
-            state = await env.state()
-            transcript.final_step_count = state.step_count
-            if state.episode_id != episode_id:
-                transcript.wrong.append("another episode took this one's place")
-            if state.step_count != steps:
-                transcript.wrong.append(f"step_count is {state.step_count} after {steps} steps")
+            await finish(env, transcript)
     except MetaGameError as error:
         transcript.wrong.append(f"{type(error).__name__}: {error}")
     finally:
-        await transport.close()
+        await noted.close()
 
 
-async def _step(env: AsyncMetaGameEnv, transcript: Transcript, number: int) -> None:
+async def begin(env: AsyncMetaGameEnv, transcript: Transcript) -> None:
+    """Start the episode."""
+    _check(transcript, "reset", await env.reset(seed=transcript.episode), None, 0)
+    transcript.episode_id = (await env.state()).episode_id
+
+
+async def take_step(env: AsyncMetaGameEnv, transcript: Transcript, number: int) -> None:
+    """Take the episode's step of this number."""
     message = _message(transcript.episode, number)
     before = time.perf_counter()
     result = await env.step(MetaGameAction(message=message))
     transcript.latencies_ms.append((time.perf_counter() - before) * 1000)
     transcript.answered.append(int(result.metadata.get("step", 0)))
     _check(transcript, f"step {number}", result, message, number)
+
+
+async def finish(env: AsyncMetaGameEnv, transcript: Transcript) -> None:
+    """Ask where the session stands: in the same episode, at the last step that was answered."""
+    state = await env.state()
+    transcript.final_step_count = state.step_count
+    if state.episode_id != transcript.episode_id:
+        transcript.wrong.append("another episode took this one's place")
+    if state.step_count != len(transcript.answered):
+        transcript.wrong.append(f"step_count is {state.step_count} after {len(transcript.answered)} steps")
 
 
 def _check(

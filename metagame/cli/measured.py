@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from metagame.load import Opened, Play, Played, Sockets
 from metagame.load.latencies import histogram, summary
 
 DURATION_S = 10.0
+_KEPT = 0.95
 _BUSY = 0.85
 """A load process that uses more of its core measures itself."""
 
@@ -49,9 +51,14 @@ class Watched:
 
     pid: int
     cpu_s: float
-    resident_bytes: int
+    resident_bytes: float
     per_socket_bytes: float
     """Growth of its memory while the sockets opened."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended during the run, so that there are no numbers."""
+        return math.isnan(self.cpu_s + self.resident_bytes + self.per_socket_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,17 @@ class Measured:
     opened: Opened
     played: Played
     watched: list[Watched]
+    rate_per_s: float | None = None
+
+    @property
+    def rate_kept(self) -> bool:
+        """Whether an open loop's steps were taken as fast as planned."""
+        return self.rate_per_s is None or self.played.steps_per_s >= _KEPT * self.rate_per_s
+
+    @property
+    def ended(self) -> list[int]:
+        """Processes to be watched that ended during the run."""
+        return [one.pid for one in self.watched if one.ended]
 
     @property
     def errors(self) -> int:
@@ -74,8 +92,8 @@ class Measured:
 
     @property
     def passed(self) -> bool:
-        """Whether every socket opened, and every step was sent and answered as it must be."""
-        return not self.errors and not self.played.unsent
+        """Whether every socket opened, every step was sent and answered as it must be, and no watched process ended."""
+        return not self.errors and not self.played.unsent and not self.ended
 
 
 def show(console: Console, plan: Plan, found: Measured) -> None:
@@ -90,6 +108,9 @@ def show(console: Console, plan: Plan, found: Measured) -> None:
     rows += [("errors", f"{found.errors}")]
     rows += [("steps not sent, their socket being lost", f"{played.unsent}")] if played.unsent else []
     for one in found.watched:
+        if one.ended:
+            rows += [(f"process {one.pid}", "ended during the run")]
+            continue
         name = f"process {one.pid}"
         rows += [(f"{name}, CPU per step", f"{one.cpu_s / played.steps * 1e6:.0f} µs")] if played.steps else []
         rows += [(f"{name}, memory", f"{one.resident_bytes / 1e6:.0f} MB")]
@@ -102,6 +123,12 @@ def show(console: Console, plan: Plan, found: Measured) -> None:
         console.print("Open loop: latencies count from the planned moment of each step.")
     else:
         console.print("Closed loop: while the server stalls nothing is sent, so latencies hide it; --rate shows it.")
+    if not found.rate_kept:
+        console.print(
+            f"The rate was not kept: {played.steps_per_s:,.0f} of {plan.rate_per_s:,.0f} steps/s. Latencies grow the"
+            " longer that lasts; a lower --rate, or more --processes if it is the load's fault.",
+            style="red",
+        )
     if played.own_busy > _BUSY:
         console.print("The load itself is at its limit: try more --processes, or another machine.", style="red")
 
@@ -112,6 +139,7 @@ def as_json(plan: Plan, sockets: Sockets, found: Measured) -> dict[str, Any]:
     return {
         "loop": "closed" if plan.rate_per_s is None else "open",
         "rate_per_s": plan.rate_per_s,
+        "rate_kept": found.rate_kept,
         "think_s": plan.think_s,
         "sockets": opened.count,
         "request_ids": sockets.request_ids,
@@ -136,11 +164,13 @@ def as_json(plan: Plan, sockets: Sockets, found: Measured) -> dict[str, Any]:
                 "command": _command(one.pid),
                 "cpu_s": round(one.cpu_s, 6),
                 "us_per_step": round(one.cpu_s / played.steps * 1e6, 2) if played.steps else None,
-                "resident_bytes": one.resident_bytes,
+                "resident_bytes": round(one.resident_bytes),
                 "bytes_per_socket": round(one.per_socket_bytes),
             }
             for one in found.watched
+            if not one.ended
         ],
+        "processes_ended": found.ended,
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -1,12 +1,12 @@
-"""What the demo shows: a progress bar on a terminal, plain lines elsewhere, and the table at the end."""
+"""How commands show what they found: tables, plain lines, one JSON object; and the demo's progress."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -16,8 +16,47 @@ from rich.table import Table
 
 from metagame.cli.episodes import Progress
 
+PIPE_WIDTH = 1000
+"""Columns of a table that is not shown on a terminal: nothing in it is cut or broken."""
 _REFRESH_S = 0.1
 _ERRORS_SHOWN = 5
+
+
+def console_of(*, as_json: bool = False) -> Console:
+    """Where tables and lines go: a terminal breaks long lines anywhere, so they are broken between words there."""
+    return Console(quiet=as_json, soft_wrap=not sys.stdout.isatty())
+
+
+def wide_console() -> Console:
+    """For tables of many columns, which a pipe gets whole; nothing in them is markup."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def busy(console: Console, text: str) -> Iterator[Callable[[str], None]]:
+    """Says what goes on while the block runs: in a line that is gone with it, or line by line where no terminal is.
+
+    Yields what replaces the text; elsewhere than on a terminal only that is printed.
+    """
+    if not console.is_terminal:
+        yield console.print
+        return
+    with console.status(text) as status:
+        yield status.update
+
+
+def plain(text: object) -> str:
+    """What a client or server named, without characters that a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "�" for sign in str(text))
+
+
+def in_time(seconds: float) -> str:
+    """A time as people say it: 0.4 s, 42 s, 12 min, 3 h, 2 days."""
+    for limit, unit_s, unit in ((10, 1, " s"), (120, 1, " s"), (7_200, 60, " min"), (172_800, 3600, " h")):
+        if seconds < limit:
+            return f"{seconds / unit_s:.{1 if limit == 10 else 0}f}{unit}"
+    return f"{seconds / 86_400:.0f} days"
 
 
 @asynccontextmanager

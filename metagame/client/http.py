@@ -19,9 +19,10 @@ from metagame.client.transport import ANSWER_TIMEOUT_S, Address, ConnectionLost,
 from metagame.client.websocket import AWAY_STATUSES, retry_after_fields
 from metagame.errors import ProtocolError, Unavailable
 from metagame.wire.answers import Answer, decode_body, decode_observation, decode_state, error_of_body
-from metagame.wire.requests import CloseRequest, Request, StateRequest, encode_body
+from metagame.wire.requests import CloseRequest, Request, ResetRequest, StateRequest, StepRequest, encode_body
 
 NOT_FOUND = 404
+TRACEPARENT = "traceparent"
 TOO_MANY_REQUESTS = 429
 _IN_PRODUCTION = ', or it is one in production mode, which has sockets only: transport="websocket"'
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -59,10 +60,10 @@ class HttpTransport:
                 await self._send("DELETE", session_id, "")
             return None
         if isinstance(request, StateRequest):
-            return decode_state(decode_body(await self._send("GET", session_id, "/state")))
-        answer = await self._send(
-            "POST", session_id, f"/{request.kind.value}", encode_body(request), request.request_id
-        )
+            asked = {} if request.traceparent is None else {TRACEPARENT: request.traceparent}
+            return decode_state(decode_body(await self._send("GET", session_id, "/state", headers=asked)))
+        path = f"/{request.kind.value}"
+        answer = await self._send("POST", session_id, path, encode_body(request), _headers(request))
         body = decode_body(answer)
         if body.get("request_id", request.request_id) != request.request_id:
             message = "The server's answer is another request's. Does a proxy mix up answers? Call state() to go on."
@@ -76,22 +77,23 @@ class HttpTransport:
             await client.aclose()
 
     async def _send(
-        self, method: str, session_id: str, path: str, content: bytes | None = None, request_id: str | None = None
+        self,
+        method: str,
+        session_id: str,
+        path: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         url = f"{self._address.http}/sessions/{in_path(session_id)}{path}"
-        headers = {} if content is None else {"Content-Type": "application/json"}
-        if request_id is not None:
-            # For balancers, which look into no body: what carries it is safe to send again.
-            headers["Idempotency-Key"] = request_id
         try:
             response = await self._connections().request(method, url, content=content, headers=headers)
         except _UNSENT as wrong:
             if isinstance(_root(wrong), ssl.SSLError):
                 message = f"No secure connection to {url}: {wrong}. Check the certificate and base_url."
                 raise Unavailable(message, retryable=False) from wrong
-            raise ConnectionLost(_reason(wrong), sent=False) from wrong
+            raise ConnectionLost(reason_of(wrong), sent=False) from wrong
         except httpx.TransportError as wrong:
-            raise ConnectionLost(_reason(wrong), sent=True) from wrong
+            raise ConnectionLost(reason_of(wrong), sent=True) from wrong
         except httpx.RequestError as wrong:
             raise not_metagame(url, f"its answer cannot be read ({wrong})") from wrong
         if not response.is_success:
@@ -107,14 +109,24 @@ class HttpTransport:
                 headers=self._headers,
                 timeout=self._timeout,
                 trust_env=not self._address.loopback,
-                verify=_certificates() if self._address.http.startswith("https") else False,
+                verify=certificates() if self._address.http.startswith("https") else False,
                 transport=self._http_transport,
             )
         return self._client
 
 
+def _headers(request: ResetRequest | StepRequest) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    if request.request_id is not None:
+        # For balancers, which look into no body: what carries it is safe to send again.
+        headers["Idempotency-Key"] = request.request_id
+    if request.traceparent is not None:
+        headers[TRACEPARENT] = request.traceparent
+    return headers
+
+
 @cache
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
     """What https trusts; loading it takes longer than a hundred steps, so it is done once, and not for http."""
     return httpx.create_ssl_context()
 
@@ -138,7 +150,8 @@ def _error(url: str, response: httpx.Response) -> Exception:
     return not_metagame(url, f"HTTP status {status}{hint}")
 
 
-def _reason(error: httpx.TransportError) -> str:
+def reason_of(error: httpx.TransportError) -> str:
+    """Why no answer came, for people."""
     root = _root(error)
     return "connection refused" if isinstance(root, ConnectionRefusedError) else str(error) or type(error).__name__
 

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from metagame.client.shapes import in_words
+from metagame.client.tracing import sent_again, traced
 from metagame.client.transport import ConnectionLost, Transport
 from metagame.core.session import REFUSALS, Expect
 from metagame.errors import (
@@ -177,7 +178,8 @@ class Session:
             raise self._final.with_traceback(None)
         self._used = True
         try:
-            return await self._deliver(request)
+            with traced(request) as sent:
+                return await self._deliver(sent)
         except SessionTakenOver as error:
             message = (
                 "Another client attached to this session and owns it now; this one stays detached, so that the two do"
@@ -229,6 +231,7 @@ class Session:
             if clock() + wait_s + needs_s >= until:
                 raise self._gave_up(request, failed) from None
             self._warn_once(failed.last)
+            sent_again(str(failed.last) or type(failed.last).__name__)
             await asyncio.sleep(wait_s)
             limit = max(ends, full_until)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -1,7 +1,8 @@
 """Requests on the wire: decoded by a server, encoded by a client.
 
-The shapes are OpenEnv 0.10's, with two optional additions at top level, `request_id` and
-`expect`. Errors are the caller's, in OpenEnv's form: pydantic's list, without its `url`.
+The shapes are OpenEnv 0.10's, with three optional additions at top level: `request_id`, `expect`
+and, in frames only, `traceparent` (W3C Trace Context; over HTTP it is a header). Errors are the
+caller's, in OpenEnv's form: pydantic's list, without its `url`.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class ResetRequest:
     options: dict[str, Any] = field(default_factory=dict)
     request_id: str | None = None
     expect: Expect | None = None
+    traceparent: str | None = None
 
     kind = Kind.RESET
 
@@ -59,6 +61,7 @@ class StepRequest:
     action: dict[str, Any]
     request_id: str | None = None
     expect: Expect | None = None
+    traceparent: str | None = None
 
     kind = Kind.STEP
 
@@ -73,6 +76,7 @@ class StateRequest:
     """Ask where the session stands."""
 
     request_id: str | None = None
+    traceparent: str | None = None
 
     kind = Kind.STATE
 
@@ -144,6 +148,8 @@ class _ResetData(_Episode):
 class _Frame(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+    traceparent: str | None = None
+
 
 class _ResetFrame(_Frame, _Addressed):
     type: Literal["reset"]
@@ -213,11 +219,11 @@ def decode_frame(frame: dict[str, Any]) -> Request | McpRequest:
         raise UnknownFrameType(message)
     checked = _validate(shape, frame)
     if isinstance(checked, _StepFrame):
-        return StepRequest(checked.data, checked.request_id, checked.expected())
+        return StepRequest(checked.data, checked.request_id, checked.expected(), checked.traceparent)
     if isinstance(checked, _ResetFrame):
-        return _reset_request(_validate(_ResetData, checked.data), checked)
+        return _reset_request(_validate(_ResetData, checked.data), checked, checked.traceparent)
     if isinstance(checked, _StateFrame):
-        return StateRequest(checked.request_id)
+        return StateRequest(checked.request_id, checked.traceparent)
     if isinstance(checked, _McpFrame):
         return McpRequest(checked.data, checked.request_id)
     return CloseRequest()
@@ -290,6 +296,8 @@ def encode_frame(request: Request) -> str:
     frame: dict[str, Any] = {"type": request.kind.value}
     if not isinstance(request, StateRequest):
         frame["data"] = request.payload
+    if request.traceparent is not None:
+        frame["traceparent"] = request.traceparent
     return strictjson.dumps(frame | _addressed(request)).decode()
 
 
@@ -311,13 +319,14 @@ def not_an_object(value: Any) -> InvalidRequest:
     return invalid([{"type": "model_attributes_type", "loc": ["body"], "msg": text, "input": _shown(value)}])
 
 
-def _reset_request(episode: _Episode, addressed: _Addressed) -> ResetRequest:
+def _reset_request(episode: _Episode, addressed: _Addressed, traceparent: str | None = None) -> ResetRequest:
     return ResetRequest(
         seed=episode.seed,
         episode_id=episode.episode_id,
         options=dict(episode.model_extra or {}),
         request_id=addressed.request_id,
         expect=addressed.expected(),
+        traceparent=traceparent,
     )
 
 

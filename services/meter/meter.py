@@ -34,7 +34,7 @@ from .layout import (
     SUM,
     Family,
 )
-from .shared import Folder, Totals
+from .shared import Folder, Totals, untouched
 
 FOLDER_VARIABLE = "_METAGAME_METER_FOLDER"
 """From the supervisor to its workers; no setting, so it has not their prefix."""
@@ -121,7 +121,7 @@ class Timed:
 
 
 def open_meter() -> Meter:
-    """The meter of a worker: in its supervisor's folder, if it has one."""
+    """The meter of a worker: in its supervisor's folder, if it has one. Raises OSError where it cannot be there."""
     folder = os.environ.get(FOLDER_VARIABLE)
     return Meter(Path(folder) if folder else None)
 
@@ -132,6 +132,7 @@ def shared_folder() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="metagame-meter-", ignore_cleanup_errors=True) as folder:
         os.environ[FOLDER_VARIABLE] = folder
         try:
-            yield
+            with untouched(Path(folder)):
+                yield
         finally:
             del os.environ[FOLDER_VARIABLE]

@@ -7,8 +7,6 @@ cookie is not read here: an agent has no browser.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
@@ -24,6 +22,7 @@ from . import describe
 from .bodies import read_body
 from .http import IDEMPOTENCY_KEY
 from .naming import named_session, session_headers, tell
+from .origins import Origins
 from .presence import check_present
 from .problems import JSON
 from .rpc import SURFACE, Caller, carry_out, operation_of
@@ -44,9 +43,10 @@ PATHS = ("/mcp", "/sessions/{session_id}/mcp")
 class McpSurface:
     """The HTTP handlers."""
 
-    def __init__(self, engine: Engine, lifecycle: Lifecycle, *, max_body_bytes: int) -> None:
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, origins: Origins, *, max_body_bytes: int) -> None:
         self._engine = engine
         self._lifecycle = lifecycle
+        self._origins = origins
         self._max_body_bytes = max_body_bytes
 
     def install(self, app: FastAPI) -> None:
@@ -59,7 +59,7 @@ class McpSurface:
 
     async def post(self, request: Request) -> Response:
         """Carry out one JSON-RPC call."""
-        _check_origin(request)
+        self._origins.check(request.headers)
         with self._engine.meter.timed(SURFACE, operation_of(None)) as timed:
             return await self._post(request, timed)
 
@@ -83,7 +83,7 @@ class McpSurface:
 
     async def delete(self, request: Request) -> Response:
         """End the session that `initialize` began; one that path or header name is its maker's to end."""
-        _check_origin(request)
+        self._origins.check(request.headers)
         await check_present(request)
         if request.headers.get(REVISION_HEADER) in STATELESS or named_session(request) is not None:
             raise HTTPException(405, "Method Not Allowed", {"allow": "POST"})
@@ -117,13 +117,6 @@ class McpSurface:
         if self._lifecycle.draining:
             headers["connection"] = "close"
         return Response(encode_reply(reply), status, headers, JSON)
-
-
-def _check_origin(request: Request) -> None:
-    """Refuse what a page of another site sends from a browser that reaches this server."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
-        raise HTTPException(403, "Requests from pages of other origins are not answered here")
 
 
 def _check_accept(request: Request) -> None:

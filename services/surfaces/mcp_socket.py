@@ -6,17 +6,33 @@ calls: it takes the session from nobody, and closing it ends nothing.
 
 from __future__ import annotations
 
+from starlette.datastructures import Headers
+
 from metagame.errors import InvalidSessionId, MetaGameError, outward
 from metagame.wire.jsonrpc import decode_call, encode_reply, error_reply, result_reply
 
 from ..attachment import Attachment
-from .channel import Channel, Frame
+from ..engine import Engine
+from ..lifecycle import Lifecycle
+from .channel import Channel, Frame, Message, Receive, Send
+from .origins import Origins, turn_away
 from .rpc import SURFACE, Caller, carry_out, operation_of
 from .websocket import DRAINING, NORMAL, Socket, WebSocketSurface
 
 
 class McpSocketSurface(WebSocketSurface):
     """The ASGI application of `/mcp`'s sockets."""
+
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, origins: Origins, *, max_frame_bytes: int) -> None:
+        super().__init__(engine, lifecycle, max_frame_bytes=max_frame_bytes)
+        self._origins = origins
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one socket, unless a page of another website opens it."""
+        if self._origins.welcomes(Headers(scope=scope)):
+            await super().__call__(scope, receive, send)
+        else:
+            await turn_away(receive, send)
 
     async def _serve(self, channel: Channel, session_id: str | None, wrong: InvalidSessionId | None) -> None:
         if await channel.is_gone():

@@ -39,6 +39,12 @@ def problem(error: MetaGameError, request: Request) -> Response:
     return Response(error_body(error, getattr(request.state, "request_id", None)), status, added, JSON)
 
 
+def refusal(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """The HTTP answer of what no session has to do with."""
+    body = {"detail": detail, "code": HTTPStatus(status).name}
+    return Response(strictjson.dumps(body), status, headers, JSON)
+
+
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, MetaGameError)  # noqa: S101 - installed for this type
     return problem(error, request)
@@ -53,8 +59,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _routing(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - installed for this type
-    body = {"detail": error.detail, "code": HTTPStatus(error.status_code).name}
-    return Response(strictjson.dumps(body), error.status_code, dict(error.headers or {}), JSON)
+    return refusal(error.status_code, error.detail, dict(error.headers or {}))
 
 
 async def _bug(_request: Request, _error: Exception) -> Response:

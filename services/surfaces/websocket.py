@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from time import monotonic_ns
 
-import structlog
 from starlette.requests import HTTPConnection
 
 from metagame.core.codec import NewerRecord
@@ -50,8 +49,6 @@ OPERATIONS: dict[type[Request | McpRequest], str] = {
     CloseRequest: "close",
 }
 """How frames are counted, once they are read."""
-
-log = structlog.get_logger()
 
 
 class WebSocketSurface:
@@ -251,7 +248,7 @@ class Socket:
         if isinstance(request, McpRequest):
             return await self._call(request, attachment, timed)
         assert not isinstance(request, CloseRequest)  # noqa: S101 - answered by the caller
-        state = await self._engine.state(attachment.session_id, attachment)
+        state = await self._engine.state(attachment.session_id, attachment, traceparent=request.traceparent)
         return state_frame(state, request.request_id)
 
     async def _call(self, request: McpRequest, attachment: Attachment, timed: Timed) -> bytes:

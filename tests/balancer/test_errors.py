@@ -116,6 +116,12 @@ MAKING: dict[str, tuple[str, dict[str, str], tuple[int, dict[str, Any]]]] = {
     "a UUID and more": ("/reset", {"Idempotency-Key": f"{RANDOM}-1"}, ANOTHER),
     "a root path": ("/envs/metagame/reset", {"Idempotency-Key": "1"}, ANOTHER),
     "a session under a root path": ("/metagame/sessions", {"Idempotency-Key": "1"}, ANOTHER),
+    "the page's": ("/web/reset", {"Idempotency-Key": "1"}, ANOTHER),
+    "the page's under a root path": ("/metagame/web/reset", {"Idempotency-Key": "1"}, ANOTHER),
+    "the page's with the cookie": ("/web/reset", {"Idempotency-Key": "1", "Cookie": "metagame_session=mine"}, ONCE),
+    "the page's with a random key": ("/web/reset", {"Idempotency-Key": RANDOM}, ONCE),
+    "the page's with the balancer's key": ("/web/reset", {}, (6, UNKNOWN)),
+    "a step of the page's": ("/web/step", {"Idempotency-Key": "1"}, ONCE),
     "encoded": ("/%72eset", {"Idempotency-Key": "1"}, ANOTHER),
     "a session is not named by the header": ("/sessions", {"Idempotency-Key": "1", "X-Session-ID": "mine"}, ANOTHER),
     "empty names": ("/reset?session_id=&a=b", {"Idempotency-Key": "1", "X-Session-ID": "", "Cookie": "a=b"}, ANOTHER),
@@ -129,6 +135,14 @@ MAKING: dict[str, tuple[str, dict[str, str], tuple[int, dict[str, Any]]]] = {
     "named by the query": ("/reset?a=b&session_id=mine", {"Idempotency-Key": "1"}, ONCE),
     "named by the cookie": ("/reset", {"Idempotency-Key": "1", "Cookie": "a=b; metagame_session=mine"}, ONCE),
     "a step": ("/step", {"Idempotency-Key": "1"}, ONCE),
+    "an agent's call": ("/mcp", {"Idempotency-Key": "1"}, ANOTHER),
+    "an agent's call under a root path": ("/metagame/mcp", {"Idempotency-Key": "1"}, ANOTHER),
+    "an agent has no cookie": ("/mcp", {"Idempotency-Key": "1", "Cookie": "metagame_session=mine"}, ANOTHER),
+    "an agent's call with a random key": ("/mcp", {"Idempotency-Key": RANDOM}, ONCE),
+    "an agent's call named by path": ("/sessions/mine/mcp", {"Idempotency-Key": "1"}, ONCE),
+    "an agent's call named by the header": ("/mcp", {"Idempotency-Key": "1", "X-Session-ID": "mine"}, ONCE),
+    "an agent's call named by MCP's header": ("/mcp", {"Idempotency-Key": "1", "Mcp-Session-Id": "mine"}, ONCE),
+    "an agent's call named by the query": ("/mcp?session_id=mine", {"Idempotency-Key": "1"}, ONCE),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,25 +19,11 @@ from metagame.cli import processes
 from metagame.load.usage import resident_bytes
 from tests.processes import processes_with
 from tests.servers import run_server
-from tests.survival.stock import interpreter
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Child]:
     with processes.worker("worker", tmp_path_factory.mktemp("worker")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Child]:
-    """OpenEnv's own server."""
-    port = processes.free_port()
-    python = interpreter("METAGAME_TEST_OPENENV_PYTHON", ".venvs/openenv-0.10")
-    command = [python, "-m", "uvicorn", "reference:app", "--app-dir", str(ROOT / "bench"), "--port", str(port)]
-    log = tmp_path_factory.mktemp("reference") / "log"
-    with processes.child([*command, "--log-level", "warning"], port, log, dict(os.environ)) as started:
         yield started
 
 
@@ -108,6 +95,33 @@ def test_an_open_loop_has_its_rate(worker: processes.Child) -> None:
     shown = measured(worker, "--sockets", "4", "--duration-s", "1", "--rate", "100")
     assert (shown["loop"], shown["rate_per_s"], shown["steps"]) == ("open", 100, 100)
     assert shown["seconds"] > 0.9
+
+
+def test_a_rate_that_is_not_kept_is_said(worker: processes.Child) -> None:
+    asked = ("--sockets", "1", "--steps", "2000", "--rate", "1000000")
+    assert "The rate was not kept" in bench(worker, *asked).stdout
+    assert measured(worker, *asked)["rate_kept"] is False
+    assert measured(worker, "--sockets", "4", "--steps", "20", "--rate", "100")["rate_kept"] is True
+
+
+def test_a_watched_process_that_ends_during_the_run_costs_its_own_figures_only(worker: processes.Child) -> None:
+    watched = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    url, pid = f"http://127.0.0.1:{worker.port}", str(watched.pid)
+    command = [sys.executable, "-u", "-m", "metagame", "bench", url, "--duration-s", "2", "--pid", pid]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    try:
+        assert any("open after" in line for line in running.stdout)
+        watched.kill()
+        watched.wait()
+        said, _ = running.communicate(timeout=30)
+    finally:
+        running.kill()
+        watched.kill()
+        watched.wait()
+    assert running.returncode == 1
+    assert re.search(rf"process {pid}\W+ended during the run", said)
+    assert "steps/s" in said
 
 
 def test_anonymous_sockets_stock_frames_and_a_source_address(worker: processes.Child) -> None:

@@ -13,21 +13,11 @@ import pytest
 
 from metagame._version import __version__
 from metagame.cli.processes import redis, worker
+from tests.cli.typed import metagame
 from tests.client.real_server import real_server
 from tests.processes import processes_with
 
 SMALL = ("--episodes", "8", "--steps", "20")
-
-
-def metagame(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "metagame", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | environment,
-        timeout=120,
-    )
 
 
 def test_the_demo_checks_every_answer_and_says_how_to_go_on(tmp_path: Path) -> None:

@@ -1,12 +1,18 @@
-"""`metagame serve` as a process: what it takes of the system."""
+"""`metagame serve` as a process: what it takes of the system, and what it says when it listens."""
 
 from __future__ import annotations
 
 import resource
+import signal
+import subprocess
 import sys
 
 import pytest
 
+from metagame.cli import processes
+from services.serve import announced
+from services.settings import Settings
+from tests.cli.typed import on_terminal
 from tests.servers import run_server
 
 FEW = 256
@@ -21,3 +27,54 @@ def test_a_server_allows_itself_as_many_open_files_as_it_may_have() -> None:
             assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (most, most)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_a_few_lines_say_where_things_are(columns: int) -> None:
+    port = processes.free_port()
+    here = f"http://127.0.0.1:{port}"
+    with on_terminal("serve", "--port", str(port), columns=columns) as terminal:
+        shown = terminal.until("Ctrl-C stops.")
+        assert shown.startswith(f"metagame: serving on {here}\n")
+        for text in (f"{here}/web", f"{here}/docs", f"{here}/metrics", f"metagame pool watch {here}", "memory"):
+            assert text in shown
+        assert max(len(line) for line in shown.partition("Ctrl-C stops.")[0].splitlines()) <= 80
+        assert terminal.ends(signal.SIGINT) in {0, 130}
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_elsewhere_one_line_says_it(log_format: str) -> None:
+    command = [sys.executable, "-m", "metagame", "serve", "--port", "0", "--log-format", log_format]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    try:
+        line = server.stdout.readline()
+    finally:
+        server.terminate()
+        rest, _ = server.communicate(timeout=30)
+    assert line.startswith("metagame: serving on http://127.0.0.1:")
+    for text in ("/web", "/docs", "/metrics", "/pool", "1 worker", "this process's memory", "Ctrl-C stops"):
+        assert text in line
+    assert rest == ""
+
+
+def test_json_logs_on_a_terminal_are_for_machines_too() -> None:
+    with on_terminal("serve", "--port", "0", "--log-format", "json", columns=300) as terminal:
+        line = terminal.until("Ctrl-C stops)").splitlines()[0]
+        assert "docs at /docs" in line
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_password_of_redis_is_never_shown(terminal: bool) -> None:
+    settings = Settings(redis_url="redis://me:secret@redis.example:6379/0", workers=4)
+    shown = announced(settings, "0.0.0.0", 8000, terminal=terminal)
+    assert "secret" not in shown
+    assert "redis://***@redis.example:6379/0" in shown
+    assert "4 workers" in shown or "workers   4" in shown
+    assert shown.startswith("metagame: serving on http://0.0.0.0:8000")
+
+
+def test_links_of_a_server_on_every_address_lead_to_this_machine_and_name_the_root_path() -> None:
+    shown = announced(Settings(root_path="/envs/echo"), "::", 8000, terminal=True)
+    assert "http://localhost:8000/envs/echo/web" in shown
+    assert shown.startswith("metagame: serving on http://[::]:8000\n")

@@ -171,6 +171,7 @@ def forget():
     env.itself = env
 
 loop.wait_for(asyncio.sleep(0))
+gc.freeze()
 for later in range(1, 400):
     gc.collect()
     gc.set_threshold(later)
