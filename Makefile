@@ -8,6 +8,8 @@
 # make image   the image meta_game-env:latest; needs docker
 # make space   the folder build/space, for openenv push; another: make space ARGS=FOLDER
 # make lock    the image's pins again; newer ones with ARGS=--upgrade
+# make docs    the documentation, into build/docs; make docs ARGS=serve: at http://127.0.0.1:8001
+# make release-check   whether this tree may be released
 #
 # Needed: Python 3.11 or newer with pip, and make; for the tests Redis, HAProxy, Chromium and Prometheus too, which
 # apt installs where it may. PYTHON=/path/to/python picks the interpreter, ARGS goes to the command.
@@ -32,10 +34,10 @@ TEST_ENV = METAGAME_TEST_OPENENV_PYTHON="$(CURDIR)/$(OPENENV)/bin/python" \
 	METAGAME_TEST_MCP_PYTHON="$(CURDIR)/$(MCP)/bin/python"
 ARGS ?=
 
-.PHONY: docker help demo serve test check format bench chaos up down roll image space lock test-setup bench-setup chaos-setup redis chromium haproxy prometheus clean
+.PHONY: docker docs release-check help demo serve test check format bench chaos up down roll image space lock test-setup bench-setup chaos-setup redis chromium haproxy prometheus clean
 
 help:
-	@sed -n '1,10s/^# //p' Makefile
+	@sed -n '1,12s/^# //p' Makefile
 
 demo: .venv/.server
 	@$(BIN)/metagame demo $(ARGS)
@@ -102,8 +104,15 @@ PINS = .venvs/lock/bin/uv pip compile --quiet --no-config --python-version 3.13 
 BUILD_REQUIRES = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 lock: .venvs/lock/.installed
-	@$(PINS) --extra server --output-file deploy/requirements.txt pyproject.toml
+	@$(PINS) --extra server --extra otel --output-file deploy/requirements.txt pyproject.toml
 	@.venvs/lock/bin/python -c '$(BUILD_REQUIRES)' | $(PINS) --output-file deploy/requirements-build.txt -
+
+# Built without network and read without it. What it generates it asks the code of, hence the server's packages.
+docs: .venv/.docs
+	@$(BIN)/python -m docsite $(ARGS)
+
+release-check: .venv/.docs .venvs/lock/.installed
+	@$(BIN)/python -m release --uv "$(CURDIR)/.venvs/lock/bin/uv" $(ARGS)
 
 .venvs/lock/.installed:
 	$(call environment,.venvs/lock)
@@ -135,6 +144,11 @@ endef
 .venv/.test: .venv/.server
 	@echo "· .venv: what the tests need"
 	@$(BIN)/python $(PIP_INSTALL) --group test
+	@touch $@
+
+.venv/.docs: .venv/.server
+	@echo "· .venv: what builds the documentation"
+	@$(BIN)/python $(PIP_INSTALL) --group docs
 	@touch $@
 
 .venv/.bench: .venv/.server

@@ -106,27 +106,33 @@ def create_app(
     MetricsSurface(engine, max_sessions=settings.max_sessions, redis=settings.redis_url is not None).install(app)
     store_name = "memory" if settings.redis_url is None else "redis"
     PoolSurface(engine, pulse, max_sessions=settings.max_sessions, store_name=store_name).install(app)
-    http = HttpSurface(engine, lifecycle, max_body_bytes=settings.max_frame_bytes)
-    controlled = settings.mode == "simulation"
-    if controlled:
-        http.install(app)
-    TasksSurface(game, max_body_bytes=settings.max_frame_bytes).install(app)
-    socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=settings.max_frame_bytes)
-    app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
-    origins = Origins(settings.origins)
-    McpSurface(engine, lifecycle, origins, max_body_bytes=settings.max_frame_bytes).install(app)
-    agents = McpSocketSurface(engine, lifecycle, origins, max_frame_bytes=settings.max_frame_bytes)
-    app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
-    app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
+    _let_players_in(app, settings, engine, lifecycle)
     if settings.keys:
         app.add_middleware(ApiKeys, keys=settings.keys, meter=meter)
-    if origins.allowed:
-        app.add_middleware(OnlyOrigins, origins=origins)
+    if settings.origins:  # outside of the keys: a browser asks beforehand without one
+        app.add_middleware(OnlyOrigins, origins=Origins(settings.origins))
     if traces is not None:
         app.add_middleware(traces.http)
     if settings.root_path is not None:
         app.add_middleware(RootPath, root_path=settings.root_path)
     return app
+
+
+def _let_players_in(app: FastAPI, settings: Settings, engine: Engine, lifecycle: Lifecycle) -> None:
+    """The ways in for those who play: HTTP unless in production, sockets, and both for agents."""
+    limit = settings.max_frame_bytes
+    http = HttpSurface(engine, lifecycle, max_body_bytes=limit)
+    controlled = settings.mode == "simulation"
+    if controlled:
+        http.install(app)
+    TasksSurface(engine.game, max_body_bytes=limit).install(app)
+    socket = WebSocketSurface(engine, lifecycle, max_frame_bytes=limit)
+    app.router.routes.extend(WebSocketRoute(path, socket) for path in WEBSOCKET_PATHS)
+    origins = Origins(settings.origins)
+    McpSurface(engine, lifecycle, origins, max_body_bytes=limit).install(app)
+    agents = McpSocketSurface(engine, lifecycle, origins, max_frame_bytes=limit)
+    app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
+    app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
 
 
 def open_store(settings: Settings, meter: Meter | None = None) -> SessionStore:
@@ -196,6 +202,14 @@ def _refuse(wrong: SettingsError) -> int:
     return SETTINGS_EXIT
 
 
+def _meter() -> tuple[Meter, str | None]:
+    """The worker's meter, and why it is apart from those of its supervisor's other workers, if it must be."""
+    try:
+        return open_meter(), None
+    except OSError as wrong:
+        return Meter(), wrong.strerror or type(wrong).__name__
+
+
 def __getattr__(name: str) -> Any:
     """`app`, made when a server asks for it, so that importing this module starts nothing."""
     if name != "app":
@@ -207,8 +221,11 @@ def __getattr__(name: str) -> Any:
             # uvicorn's --workers: the setting WORKERS knows nothing of them.
             message = f"several workers need {PREFIX}REDIS_URL: without it each would have sessions of its own"
             raise SettingsError(message)  # noqa: TRY301 - one way out for every wrong setting
-        meter = open_meter()
+        meter, why_alone = _meter()
         logs.configure(settings.log_format, meter.worker_id)
+        if why_alone is not None:
+            remedy = "see that TMPDIR, or /tmp, can be written to and has room, and start again"
+            log.warning("this worker's counts are in no other's metrics", reason=why_alone, remedy=remedy)
         for variable, meant in unknown_variables().items():
             log.warning("a variable that is no setting is ignored", variable=variable, did_you_mean=meant)
         app = create_app(settings, meter=meter)

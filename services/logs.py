@@ -10,40 +10,41 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
 import structlog
 import structlog.tracebacks
+from structlog.typing import Processor
 
 
 def configure(log_format: Literal["console", "json"] | None, worker_id: str) -> None:
     """Set structlog up; without a format a terminal gets lines for people, anything else those for machines."""
     if log_format is None:
         log_format = "console" if sys.stderr.isatty() else "json"
-    known: list[Any] = [
-        _naming(worker_id),
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso"),
-    ]
+    heads = [_head(worker_id)]
     wrapper = structlog.make_filtering_bound_logger(logging.INFO)
     if log_format == "json":
         renderers = _for_machines()
         factory: Any = structlog.BytesLoggerFactory(sys.stderr.buffer)
-        _take_in(known, renderers)
+        _take_in(heads, renderers)
     else:
         renderers = _for_people()
         factory = structlog.PrintLoggerFactory(sys.stderr)
-    structlog.configure([*known, *renderers], wrapper, logger_factory=factory, cache_logger_on_first_use=True)
+    structlog.configure([*heads, *renderers], wrapper, logger_factory=factory, cache_logger_on_first_use=True)
 
 
-def _naming(worker_id: str) -> Callable[[object, str, dict[str, Any]], dict[str, Any]]:
-    def name_worker(_logger: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
-        line["worker"] = worker_id
-        return line
+def _head(worker_id: str) -> Processor:
+    """When, how bad, what and where stand first in each line."""
 
-    return name_worker
+    def put_head(_logger: object, method: str, line: MutableMapping[str, Any]) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        level = "error" if method == "exception" else method
+        return {"timestamp": f"{now[:-6]}Z", "level": level, "event": line.pop("event"), "worker": worker_id, **line}
+
+    return put_head
 
 
 def _for_people() -> list[Any]:
@@ -65,14 +66,14 @@ def _line(fields: Any, default: Callable[[Any], Any]) -> bytes:
         return json.dumps(fields, default=default).encode()
 
 
-def _take_in(known: list[Any], renderers: list[Any]) -> None:
+def _take_in(heads: list[Processor], renderers: list[Any]) -> None:
     """Have what the server and libraries log by standard means be JSON as well."""
 
     def as_text(_logger: object, _method: str, line: Any) -> str:
         return bytes(line).decode()
 
     bare = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=known, processors=[bare, *renderers, as_text])
+    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=heads, processors=[bare, *renderers, as_text])
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(logging.StreamHandler(sys.stderr))

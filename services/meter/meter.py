@@ -34,7 +34,7 @@ from .layout import (
     SUM,
     Family,
 )
-from .shared import Folder, Totals
+from .shared import Folder, Totals, untouched
 
 FOLDER_VARIABLE = "_METAGAME_METER_FOLDER"
 """From the supervisor to its workers; no setting, so it has not their prefix."""
@@ -77,9 +77,9 @@ class Meter:
         self.count(ERRORS, surface, operation, code)
         self.count(REASONS, code, reason)
 
-    def timed(self, surface: str, operation: str, began_ns: int | None = None) -> Timed:
+    def timed(self, surface: str, operation: str, began_ns: int = 0) -> Timed:
         """A block that carries out a request: it is counted, and so is the error that it raises."""
-        return Timed(self, surface, operation, monotonic_ns() if began_ns is None else began_ns)
+        return Timed(self, surface, operation, began_ns or monotonic_ns())
 
     def look_at_process(self) -> None:
         """Take note of what the process has used; called every now and then."""
@@ -110,7 +110,7 @@ class Timed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._meter.took(REQUESTS.at(self._surface, self.operation), self._began_ns)
+        self._meter.took(REQUESTS.series[self._surface, self.operation], self._began_ns)
         # One that is cancelled has no answer, and what routing refuses is no request of an operation.
         if isinstance(error, Exception) and not isinstance(error, HTTPException):
             self.failed(error)
@@ -121,7 +121,7 @@ class Timed:
 
 
 def open_meter() -> Meter:
-    """The meter of a worker: in its supervisor's folder, if it has one."""
+    """The meter of a worker: in its supervisor's folder, if it has one. Raises OSError where it cannot be there."""
     folder = os.environ.get(FOLDER_VARIABLE)
     return Meter(Path(folder) if folder else None)
 
@@ -132,6 +132,7 @@ def shared_folder() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="metagame-meter-", ignore_cleanup_errors=True) as folder:
         os.environ[FOLDER_VARIABLE] = folder
         try:
-            yield
+            with untouched(Path(folder)):
+                yield
         finally:
             del os.environ[FOLDER_VARIABLE]

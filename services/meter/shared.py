@@ -43,7 +43,8 @@ class Folder:
         self._path = path
 
     def join(self, worker_id: str) -> memoryview:
-        """The cells of a new worker, which are its own until its process ends."""
+        """The cells of a new worker, which are its own until its process ends; raises OSError."""
+        self._path.mkdir(mode=0o700, exist_ok=True)  # somebody may have tidied up
         self.fold()
         new = self._path / f"{worker_id}.new"
         mapped = _mapped_and_locked(new)
@@ -101,6 +102,19 @@ class Folder:
         return _Folded(times, _cells(data), names)
 
 
+@contextlib.contextmanager
+def untouched(folder: Path) -> Iterator[None]:
+    """Have what tidies up temporary folders leave this one alone: systemd-tmpfiles goes by a lock on it."""
+    import fcntl  # noqa: PLC0415 - a system without it has one worker, who shares nothing
+
+    locked = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(locked)
+
+
 @dataclass(frozen=True, slots=True)
 class _Folded:
     """What was folded: how often by now, the sums, and the files of the last time, which may still be there."""
@@ -112,7 +126,7 @@ class _Folded:
 
 def _mapped_and_locked(path: Path) -> mmap.mmap:
     """A new file of empty cells; its lock goes with the process."""
-    import fcntl  # noqa: PLC0415 - a system without it has one worker, who shares nothing
+    import fcntl  # noqa: PLC0415 - as above
 
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     fcntl.flock(file, fcntl.LOCK_EX)

@@ -7,12 +7,8 @@ there each step is fenced, and a crash between two of them is healed by examinat
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import re
 import time
 from collections.abc import Callable
-from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
 
@@ -24,7 +20,6 @@ from .base import (
     WORD_MS,
     Commit,
     Draft,
-    InvalidCursor,
     Node,
     Outcome,
     Page,
@@ -32,7 +27,6 @@ from .base import (
     Said,
     Spoken,
     StoreUnavailable,
-    UnreadableRecord,
     Word,
 )
 from .batch import Batcher
@@ -42,14 +36,21 @@ from .lanes import lanes_of
 from .nodes import Nodes
 from .places import Places
 from .renewals import Renewals
+from .replies import (
+    Telling,
+    check_readable,
+    outcome_of,
+    read_cursor,
+    shown,
+    shown_if_readable,
+    unreadable,
+    write_cursor,
+)
 from .request import Replicas
 from .roll import Roll
 
 TIMEOUT_S = 5.0
 PULSE_MS = "60000"
-_WORDS = {word.value.encode(): word for word in Word}
-_BARE = {name: Outcome(word) for name, word in _WORDS.items()} | {b"absent": Outcome(Word.GONE)}
-_CURSOR = re.compile(r"([0-9]{1,19}):([A-Za-z0-9._-]{1,128})", re.ASCII)
 
 
 class RedisStore:
@@ -100,7 +101,7 @@ class RedisStore:
 
     async def inspect(self, session_id: str) -> Record | None:
         """The record with `expires_in_ms` and `attached`; renews nothing."""
-        return _shown(await self._batcher.send(scripts.inspect(record=record_key(self._prefix, session_id))))
+        return shown(await self._batcher.send(scripts.inspect(record=record_key(self._prefix, session_id))))
 
     async def make(self, session_id: str, draft: Draft) -> Outcome:
         """Reserve a place, create the record, hold the place; see `SessionStore.make`."""
@@ -121,11 +122,11 @@ class RedisStore:
 
     async def commit(self, session_id: str, commit: Commit) -> Outcome:
         """Swap body and generation; see `SessionStore.commit`."""
-        return _outcome(await self._batcher.send(self._commit(session_id, commit)))
+        return outcome_of(await self._batcher.send(self._commit(session_id, commit)))
 
     def commit_soon(self, session_id: str, commit: Commit, told: Callable[[Said], None]) -> None:
         """`commit` without a coroutine; see `SessionStore.commit_soon`."""
-        self._batcher.ask(self._commit(session_id, commit), _Telling(told))
+        self._batcher.ask(self._commit(session_id, commit), Telling(told))
 
     async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:
         """Make this attachment the session's; see `SessionStore.attach`."""
@@ -138,7 +139,7 @@ class RedisStore:
                 lease_ms=self._lease_ms,
             )
         )
-        _check_readable(reply)
+        check_readable(reply)
         return layout.read(reply[1]) if len(reply) == 2 else None
 
     async def detach(self, session_id: str, attachment: bytes) -> None:
@@ -146,7 +147,7 @@ class RedisStore:
         if attachment:
             key = record_key(self._prefix, session_id)
             command = scripts.detach(record=key, attachment=attachment, ttl_ms=self._ttl_ms)
-            _check_readable(await self._batcher.send(command))
+            check_readable(await self._batcher.send(command))
 
     async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
         """Renew lease and TTL of each (session id, attachment); see `SessionStore.renew`."""
@@ -171,7 +172,7 @@ class RedisStore:
             return False
         score = await self._places.mark(session_id)
         reply = await self._batcher.send(scripts.end(record=key, attachment=attachment))
-        _check_readable(reply)
+        check_readable(reply)
         ended = bool(reply[0] == b"ended")
         if ended or (reply[0] == b"gone" and score is not None):
             await self._vacate(session_id, key, score)
@@ -181,17 +182,17 @@ class RedisStore:
 
     async def page(self, cursor: str | None, limit: int) -> Page:
         """Up to `limit` places after the cursor, those with a record; see `SessionStore.page`."""
-        score, member = ("", "") if cursor is None else _read_cursor(cursor)
+        score, member = ("", "") if cursor is None else read_cursor(cursor)
         entries = await self._places.page(score, member, limit)
         replies = await asyncio.gather(
             *[self._batcher.send(scripts.inspect(record=record_key(self._prefix, name))) for name, _ in entries]
         )
         sessions = [
-            (name, _shown_if_readable(reply))
+            (name, shown_if_readable(reply))
             for (name, _), reply in zip(entries, replies, strict=True)
             if reply[0] != b"gone"
         ]
-        return Page(sessions, _write_cursor(*entries[-1]) if entries and len(entries) == limit else None)
+        return Page(sessions, write_cursor(*entries[-1]) if entries and len(entries) == limit else None)
 
     async def count(self) -> int:
         """How many places are taken."""
@@ -261,7 +262,7 @@ class RedisStore:
                 lease_ms=self._lease_ms,
             )
         )
-        return _outcome(reply)
+        return outcome_of(reply)
 
     async def _vacate(self, session_id: str, key: str, score: bytes | None) -> None:
         """Free the place of a record that is gone, unless somebody makes it anew.
@@ -280,85 +281,5 @@ class RedisStore:
         """Whether the attachment is the record's; so that a mere look lowers no score."""
         head = await self._batcher.send(scripts.Command(key, ("GETRANGE", key, "0", str(layout.HEAD_BYTES - 1))))
         if head and head[:1] != layout.LAYOUT:
-            raise _unreadable()
+            raise unreadable()
         return bool(head[2:18] == attachment)
-
-
-class _Telling:
-    """The receiver of a commit's reply, who passes its outcome on, once."""
-
-    __slots__ = ("_told",)
-
-    def __init__(self, told: Callable[[Said], None]) -> None:
-        self._told: Callable[[Said], None] | None = told
-
-    def done(self) -> bool:
-        """Whether it was passed on."""
-        return self._told is None
-
-    def set_result(self, reply: list[bytes], /) -> None:
-        """Pass on what the reply means."""
-        said: Said
-        try:
-            said = _outcome(reply)
-        except UnreadableRecord as unreadable:
-            said = unreadable
-        except Exception as broken:  # noqa: BLE001 - a record that is none is this one's misfortune, not the connection's
-            said = StoreUnavailable(f"an answer that cannot be read: {broken}", unknown=True)
-        self._tell(said)
-
-    def set_exception(self, error: StoreUnavailable, /) -> None:
-        """Pass on why there is none."""
-        self._tell(error)
-
-    def _tell(self, said: Said) -> None:
-        told, self._told = self._told, None
-        if told is not None:
-            told(said)
-
-
-def _outcome(reply: list[bytes]) -> Outcome:
-    if len(reply) == 2:
-        return Outcome(_WORDS[reply[0]], layout.read(reply[1]))
-    outcome = _BARE.get(reply[0])
-    if outcome is None:
-        raise _unreadable()
-    return outcome
-
-
-def _shown(reply: list[Any]) -> Record | None:
-    if reply[0] == b"gone":
-        return None
-    return layout.read(reply[1], expires_in_ms=reply[2], now_ms=int(reply[3]))
-
-
-def _shown_if_readable(reply: list[Any]) -> Record | None:
-    try:
-        return _shown(reply)
-    except UnreadableRecord:
-        return None
-
-
-def _check_readable(reply: list[bytes]) -> None:
-    if reply[0] == b"unreadable":
-        raise _unreadable()
-
-
-def _unreadable() -> UnreadableRecord:
-    return UnreadableRecord("the record's layout is not one this release reads")
-
-
-def _write_cursor(member: str, score: str) -> str:
-    return base64.urlsafe_b64encode(f"{score}:{member}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[str, str]:
-    try:
-        text = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeError):
-        text = ""
-    parts = _CURSOR.fullmatch(text)
-    if parts is None:
-        message = "not a cursor of this list"
-        raise InvalidCursor(message)
-    return parts[1], parts[2]

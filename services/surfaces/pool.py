@@ -31,6 +31,9 @@ PATIENCE_S = 1.0
 SILENT_S = 6.0
 """Three turns of telling."""
 
+Told = tuple[int, list[Spoken]]
+"""How many sessions there are, and what the workers said."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -61,6 +64,7 @@ class PoolSurface:
         self._pulse = pulse
         self._max_sessions = max_sessions
         self._store_name = store_name
+        self._asking: asyncio.Task[tuple[Told | None, list[Node]]] | None = None
 
     def install(self, app: FastAPI) -> None:
         """Add the route."""
@@ -76,7 +80,9 @@ class PoolSurface:
 
     async def answer(self) -> dict[str, Any]:
         """The answer's body."""
-        told, nodes = await asyncio.gather(self._told(), self._engine.store.nodes())
+        if self._asking is None or self._asking.done():  # else whoever comes now shares what is on its way
+            self._asking = asyncio.create_task(self._ask())
+        told, nodes = await asyncio.shield(self._asking)
         total, spoken = told or (None, [])
         own = Seen(self._pulse.worker_id, 0.0, self._pulse.vitals())
         others = [Seen(one.worker, one.age_ms / 1000, read(one.word)) for one in spoken if one.worker != own.worker_id]
@@ -91,8 +97,11 @@ class PoolSurface:
             "redis": [_node(node) for node in nodes],
         }
 
-    async def _told(self) -> tuple[int, list[Spoken]] | None:
-        """How many sessions there are and what the workers say; None where the store gives no answer in time."""
+    async def _ask(self) -> tuple[Told | None, list[Node]]:
+        return await asyncio.gather(self._told(), self._engine.store.nodes())
+
+    async def _told(self) -> Told | None:
+        """What the store tells; None where it gives no answer in time."""
         store = self._engine.store
         try:
             async with asyncio.timeout(PATIENCE_S):

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from time import monotonic_ns
 
-import structlog
 from starlette.requests import HTTPConnection
 
 from metagame.core.codec import NewerRecord
@@ -50,8 +49,6 @@ OPERATIONS: dict[type[Request | McpRequest], str] = {
     CloseRequest: "close",
 }
 """How frames are counted, once they are read."""
-
-log = structlog.get_logger()
 
 
 class WebSocketSurface:

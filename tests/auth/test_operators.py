@@ -183,6 +183,25 @@ async def balanced(port: str, tmp_path: Path) -> AsyncIterator[Balancer]:
         yield one
 
 
+@pytest.fixture
+async def elsewhere(port: str, tmp_path: Path) -> AsyncIterator[Balancer]:
+    """A balancer that reaches the server by a network, as in compose."""
+    one = Balancer(tmp_path, [int(port)])
+    (tmp_path / "workers.cfg").write_text(f"backend workers from pool\n    server w1 {own_address()}:{port}\n")
+    one.start()
+    try:
+        await until(lambda: one.up() == {"w1"}, "the server in rotation")
+        yield one
+    finally:
+        one.stop()
+
+
+@pytest.mark.anyio
+async def test_behind_a_balancer_that_comes_by_a_network_nobody_is_this_machine(elsewhere: Balancer) -> None:
+    for said in ({}, {"x_forwarded_for": "127.0.0.1"}):
+        assert listed(elsewhere.url, **said).status_code == 403
+
+
 @pytest.mark.anyio
 async def test_behind_a_balancer_on_this_machine_the_same_holds(balanced: Balancer) -> None:
     for prefix in ("", PREFIX):

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from metagame import AsyncMetaGameEnv, MetaGameAction
+from metagame import AsyncMetaGameEnv, MetaGameAction, MetaGameEnv
 from tests.balancer.certificates import make_certificate
 from tests.containers import engine
 from tests.containers.compose import ComposePool, compose_pool
@@ -220,6 +220,49 @@ def test_a_password_that_no_url_can_hold_is_refused_with_a_reason(image: str) ->
     with compose_pool(REDIS_PASSWORD="a b") as other:
         other.compose("up", "--detach", "redis")
         engine.wait_until(lambda: "may hold letters, digits" in other.compose("logs", "redis"), "the reason in its log")
+
+
+def asked(url: str, path: str, **headers: str) -> int:
+    """What a client outside is answered."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.get(url + path, headers=named, trust_env=False).status_code
+
+
+def asked_inside(pool: ComposePool, path: str) -> str:
+    """The same of whoever is in a worker's container."""
+    code = f"import urllib.request as u; print(u.urlopen('http://localhost:8000{path}').status)"
+    return engine.docker("exec", pool.containers("worker")[0], "python", "-c", code)
+
+
+def test_without_keys_only_a_workers_own_container_sees_the_whole_pool(pool: ComposePool) -> None:
+    for path in ("/pool", "/sessions"):
+        assert asked_inside(pool, path) == "200"
+        for said in ({}, {"host": "localhost"}, {"x_forwarded_for": "127.0.0.1", "host": "localhost"}):
+            assert asked(pool.url, path, **said) == 403
+
+
+def test_with_keys_everybody_needs_one_and_the_pool_tells_of_all_workers(image: str) -> None:
+    with compose_pool(METAGAME_API_KEYS="first-key.1,second-key.2") as pool:
+        pool.run("make", "up")
+        engine.wait_until(lambda: len(pool.serving()) == WORKERS, "both in rotation")
+        for path in ("/pool", "/sessions", "/schema"):
+            assert asked(pool.url, path) == 401
+            assert asked(pool.url, path, x_api_key="third-key.3") == 401
+            assert asked(pool.url, path, authorization="Bearer second-key.2") == 200
+        with MetaGameEnv(pool.url, api_key="first-key.1") as env:
+            env.reset()
+            env.step(MetaGameAction(message="abc"))
+
+        def told() -> dict[str, Any]:
+            answer = httpx.get(f"{pool.url}/pool", headers={"X-API-Key": "first-key.1"}, trust_env=False)
+            seen: dict[str, Any] = answer.json()
+            return seen
+
+        engine.wait_until(lambda: told()["steps"]["total"] == 1, "the step told")
+        engine.wait_until(lambda: len(told()["workers"]) == WORKERS, "both workers told")
+        [redis] = told()["redis"]
+        assert (redis["node"], redis["state"], redis["fsync"]) == ("redis:6379", "up", "always")
+        assert "first-key" not in pool.compose("logs")
 
 
 async def test_tls_by_a_file_and_a_new_certificate_without_losing_a_socket(image: str, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ async def main():
     await engine.reset("session-key", reset())
     await engine.step("session-key", step("what was sent"))
 
-logs.configure({log_format!r})
+logs.configure({log_format!r}, 'worker')
 try:
     asyncio.run(main())
 except Exception as failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from services.meter import Meter
 from services.meter.layout import ATTACHED, CELLS, COMMITS
 from services.meter.meter import FOLDER_VARIABLE, open_meter, shared_folder
 from services.meter.shared import FOLDED, LOCK, SUFFIX, Folder, _locked
-from tests.servers import ROOT
+from tests.metrics.scraped import scrape
+from tests.servers import ROOT, run_server
 
 PROGRAM = """
 import sys
@@ -179,6 +181,40 @@ def test_the_folder_is_the_workers_of_one_supervisor_and_goes_with_it(monkeypatc
             assert (COMMITS.total(totals.cells), totals.living) == (2, 2)
     assert not folder.exists()
     assert FOLDER_VARIABLE not in os.environ
+
+
+def test_a_worker_makes_the_folder_anew_where_somebody_tidied_up(tmp_path: Path) -> None:
+    with worker(tmp_path / "gone", 2):
+        assert told(tmp_path / "gone") == (2, 2, 1)
+
+
+def test_the_folder_is_locked_against_those_who_tidy_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    with shared_folder():
+        folder = os.open(os.environ[FOLDER_VARIABLE], os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(folder)
+
+
+def test_a_worker_that_cannot_share_serves_all_the_same_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with run_server(**{FOLDER_VARIABLE: str(tmp_path / "file" / "folder")}) as server:
+        assert "this worker's counts are in no other's metrics" in server.log
+        assert scrape(server.url).value("metagame_workers", state="serving") == 1
+
+
+def test_where_no_folder_can_be_made_several_workers_do_not_start(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "METAGAME_WORKERS": "2",
+        "METAGAME_REDIS_URL": "redis://127.0.0.1:1",
+        "METAGAME_PORT": "0",
+    }
+    nowhere = "import tempfile; tempfile.tempdir = '/nowhere'; from services.app import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", nowhere]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "TMPDIR" in done.stderr
 
 
 def _is_free(path: Path) -> bool:

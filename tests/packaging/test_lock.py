@@ -12,8 +12,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 LOCKS = {
-    "requirements.txt": [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["server"]],
+    "requirements.txt": [*PROJECT["project"]["dependencies"], *EXTRAS["server"], *EXTRAS["otel"]],
     "requirements-build.txt": PROJECT["build-system"]["requires"],
 }
 IN_THE_IMAGE = {"platform_system": "Linux", "sys_platform": "linux", "os_name": "posix", "python_version": "3.13"}

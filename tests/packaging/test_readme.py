@@ -1,78 +1,19 @@
-"""The README is true: its code runs as it stands, and its tables are the code's own."""
+"""The README is true: its tables are the code's own. That its code runs is shown by tests/docs."""
 
 import inspect
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from metagame import AsyncMetaGameEnv, MetaGameEnv
 from metagame.errors import TABLE
 from services.settings import Settings
-from tests.servers import serving
-from tests.survival.stock import interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-PYTHON = [code for language, code in BLOCKS if language == "python" and "from_docker_image" not in code]
-"""Those on a container are run by tests/containers."""
-SHELL = [code for language, code in BLOCKS if language == "sh" and "make " not in code]
-"""What `make` does is run by whoever runs this test, and by .ci/run."""
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[str]:
-    with serving([sys.executable, "-m", "metagame", "serve", "--port", "0"], ROOT) as url:
-        yield url
-
-
-@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_python_runs_as_it_stands(code: str, served: str, tmp_path: Path) -> None:
-    python = interpreter("METAGAME_TEST_OPENENV_PYTHON", ".venvs/openenv-0.10") if "openenv" in code else sys.executable
-    command = [python, "-c", code.replace("http://localhost:8000", served)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    for said in re.findall(r"print\(.*#\s*([\d.]+|Meta Game.*)$", code, re.MULTILINE):
-        assert said in done.stdout.splitlines()
-
-
-@pytest.mark.parametrize("code", SHELL, ids=range(len(SHELL)))
-def test_shell_commands_run_as_they_stand(code: str, served: str, tmp_path: Path) -> None:
-    command = ["bash", "-euo", "pipefail", "-c", code.replace("http://localhost:8000", served)]
-    installed = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=installed, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert '"code"' not in done.stdout
-    assert ('"reward":1.3' if "curl" in code else "steps/s") in done.stdout
-
-
-def test_every_block_is_run_or_known_not_to_be() -> None:
-    assert len(PYTHON) == 5
-    assert len(SHELL) == 2
-    assert {language for language, _ in BLOCKS} == {"python", "sh", "text"}
-
-
-def test_every_make_target_it_names_exists() -> None:
-    named = set(
-        re.findall(r"`?make ([a-z]+)\b", "\n".join(re.findall(r"`make [^`]*`|^make .*$", README, re.MULTILINE)))
-    )
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert named
-    assert named <= targets
-
-
-def test_every_test_it_names_exists() -> None:
-    named = set(re.findall(r"`(tests/[\w/.-]+)`", README))
-    assert named
-    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
 def test_the_settings_table_is_the_settings_class() -> None:

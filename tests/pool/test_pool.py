@@ -164,9 +164,13 @@ async def test_what_another_release_says_is_listed_as_far_as_it_is_understood(po
 
 def test_only_operators_look(pool_of_two: Pool) -> None:
     for headers in ({"Host": "metagame.example"}, {"X-Forwarded-For": "203.0.113.7"}):
-        refused = httpx.get(f"{pool_of_two.balancer.url}/pool", headers=headers, trust_env=False)
-        assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
-        assert "workers" not in refused.json()
+        _refused(pool_of_two.balancer.url, headers)
+
+
+def _refused(url: str, headers: dict[str, str]) -> None:
+    refused = httpx.get(f"{url}/pool", headers=headers, trust_env=False)
+    assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
+    assert "workers" not in refused.json()
 
 
 async def test_while_redis_is_away_a_worker_tells_what_it_knows(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -223,6 +227,28 @@ async def test_every_node_of_a_cluster_is_told(cluster_at: list[RedisServer]) ->
         assert {(node["node"], node["state"]) for node in told(server.url)["redis"]} == {
             (f"127.0.0.1:{node.port}", "up") for node in cluster_at
         }
+
+
+async def test_workers_of_one_supervisor_are_told_each_by_itself(redis_at: RedisServer) -> None:
+    with run_server(METAGAME_REDIS_URL=redis_at.url, METAGAME_WORKERS="2") as server:
+
+        class Here:
+            url = server.url
+
+        await until(lambda: len(told(server.url)["workers"]) == 2, "both workers")
+        async with AsyncExitStack() as stack:
+            for number in range(1, 9):
+                socket = await stack.enter_async_context(Socket(Here(), uuid4().hex))
+                await socket.reset()
+                for _ in range(number):
+                    await socket.step()
+            for _ in range(4):  # whichever of the two answers
+                await until(partial(_steps, server.url, 36), "all steps")
+                seen = told(server.url)
+                assert len({one["pid"] for one in seen["workers"]} - {server.process.pid}) == 2
+                assert sum(one["steps"] for one in seen["workers"]) == 36
+                await until(partial(_sockets, server.url, 8), "all sockets")
+        _refused(server.url, {"X-Forwarded-For": "203.0.113.7"})
 
 
 async def test_under_production_mode_the_pool_is_told_as_well() -> None:

@@ -13,6 +13,7 @@ from metagame.games.echo import EchoGame
 from services import upkeep as upkeep_module
 from services.engine import Engine
 from services.store.memory import MemoryStore
+from services.surfaces.pool import PoolSurface
 from services.upkeep import Upkeep
 from services.vitals import Counts, Pulse, read
 from tests.engine.scripted import LOST_BEFORE, REFUSED, Gate, ScriptedStore
@@ -113,3 +114,33 @@ async def test_a_word_on_its_way_does_not_come_behind_the_departure(telling: Tel
     gate.open()
     await asyncio.sleep(0)
     assert await telling.workers() == {}
+
+
+async def test_many_who_look_at_once_share_one_look(telling: Telling) -> None:
+    pulse = Pulse(WORKER, lambda: Counts(0, 0, 0, 0, 0.0, 0), draining=lambda: False)
+    engine = Engine(EchoGame(), telling.store, max_sessions=10, timeout_s=1.0)
+    surface = PoolSurface(engine, pulse, max_sessions=10, store_name="memory")
+    telling.store.script["roll"].append(gate := Gate())
+    asked = [asyncio.create_task(surface.answer()) for _ in range(20)]
+    await gate.reached.wait()
+    asked.pop().cancel()
+    gate.open()
+    answers = await asyncio.gather(*asked)
+    assert [len(answer["workers"]) for answer in answers] == [1] * 19
+    assert [telling.store.verbs().count(verb) for verb in ("count", "roll", "nodes")] == [1, 1, 1]
+    await surface.answer()
+    assert telling.store.verbs().count("roll") == 2
+
+
+async def test_a_store_that_does_not_answer_keeps_nobody_waiting(telling: Telling) -> None:
+    pulse = Pulse(WORKER, lambda: Counts(0, 0, 0, 0, 0.0, 0), draining=lambda: False)
+    engine = Engine(EchoGame(), telling.store, max_sessions=10, timeout_s=1.0)
+    surface = PoolSurface(engine, pulse, max_sessions=10, store_name="redis")
+    for verb in ("count", "roll"):
+        telling.store.script[verb].extend([Gate(), REFUSED])
+    for _ in range(2):
+        async with asyncio.timeout(5):
+            answer = await surface.answer()
+        assert answer["sessions"] == {"total": None, "attached": 0, "anonymous": 0, "detached": None, "max": 10}
+        assert [one["worker_id"] for one in answer["workers"]] == [WORKER]
+    assert (await surface.answer())["sessions"]["total"] == 0

@@ -95,9 +95,11 @@ BOTH = (
     ),
     Known("the page's assets are our own, so that it works without internet", ("docs",), ("body: * -> *",)),
     Known(
-        "routes of ours: readiness, and sessions as resources",
+        "routes of ours: readiness, metrics, the pool, and sessions as resources",
         ("openapi",),
         (
+            'body.paths./metrics: + ["get"]',
+            'body.paths./pool: + ["get"]',
             'body.paths./ready: + ["get"]',
             'body.paths./sessions: + ["get", "post"]',
             'body.paths./sessions/{session_id}: + ["delete", "get"]',
@@ -691,7 +693,11 @@ TOOLS = (
 PRODUCTION = (
     TITLED,
     *DESCRIBED,
-    Known("a route of ours: readiness", ("openapi",), ('body.paths./ready: + ["get"]',)),
+    Known(
+        "routes of ours: readiness, metrics, the pool",
+        ("openapi",),
+        ('body.paths./metrics: + ["get"]', 'body.paths./pool: + ["get"]', 'body.paths./ready: + ["get"]'),
+    ),
     Known(
         "HTTP errors carry a code",
         ("reset", "reset GET", "step", "state", "state POST", "splits of another", "tasks of another"),
