@@ -232,6 +232,7 @@ async def test_a_worker_is_killed_and_comes_back_and_no_step_is_lost(redis_at: R
             out, err = playing.communicate(timeout=120)
         finally:
             playing.kill()
+            playing.communicate()
         assert playing.returncode == 0, out + err
         found = json.loads(out)
         survival = found["survival"]
@@ -258,6 +259,7 @@ def test_a_pool_that_forgets_is_found_out() -> None:
         out, err = playing.communicate(timeout=120)
     finally:
         playing.kill()
+        playing.communicate()
         worker.end()
     assert playing.returncode == 1, out + err
     [survive] = [one for one in json.loads(out)["checks"] if one["name"] == "survive"]
@@ -283,6 +285,7 @@ def test_a_check_that_is_stopped_ends_its_sessions(echo_server: Server, ending: 
         _, said = playing.communicate(timeout=30)
     finally:
         playing.kill()
+        playing.communicate()
     assert playing.returncode == 130, said
     assert said == "Stopped; the sessions it made are ended.\n"
     assert sessions_at(echo_server.url) == []
