@@ -44,6 +44,7 @@ from .surfaces.pool import PoolSurface
 from .surfaces.root_path import RootPath
 from .surfaces.shortcut import Shortcut
 from .surfaces.tasks import TasksSurface
+from .surfaces.web import PageHttp, WebSurface
 from .surfaces.websocket import WebSocketSurface
 from .upkeep import Upkeep
 from .vitals import Pulse, counts_of
@@ -132,6 +133,9 @@ def _let_players_in(app: FastAPI, settings: Settings, engine: Engine, lifecycle:
     McpSurface(engine, lifecycle, origins, max_body_bytes=limit).install(app)
     agents = McpSocketSurface(engine, lifecycle, origins, max_frame_bytes=limit)
     app.router.routes.extend(WebSocketRoute(path, agents) for path in MCP_PATHS)
+    if settings.web:
+        page_http = PageHttp(engine, lifecycle, max_body_bytes=limit) if controlled else None
+        WebSurface(OpsSurface(engine, lifecycle), page_http).install(app)
     app.add_middleware(Shortcut, handlers=http.environment if controlled else {}, socket=socket)
 
 

@@ -92,7 +92,10 @@ class Settings(BaseSettings):
     max_message_length: Annotated[
         int,
         Field(
-            ge=1, le=10_000_000, validation_alias=_names("MAX_MESSAGE_LENGTH"), description="Code points of a message"
+            ge=1,
+            le=10_000_000,
+            validation_alias=_names("MAX_MESSAGE_LENGTH"),
+            description="Code points of a message; another than the default makes the manifest's reward range another",
         ),
     ] = MAX_MESSAGE_LENGTH
     max_frame_bytes: Annotated[
@@ -118,6 +121,13 @@ class Settings(BaseSettings):
             description="production: no HTTP to reset, step, look at, make, list or end sessions; sockets are as ever",
         ),
     ] = "simulation"
+    web: Annotated[
+        bool,
+        Field(
+            validation_alias=_names("WEB", "ENABLE_WEB_INTERFACE"),
+            description="The page at /web, and the way there from /",
+        ),
+    ] = True
     host: Annotated[
         str, Field(min_length=1, validation_alias=_names("HOST", "HOST"), description="Address to listen on")
     ] = "127.0.0.1"
@@ -204,6 +214,18 @@ class Settings(BaseSettings):
     def _in_any_case(cls, mode: object) -> object:
         """As OpenEnv takes it."""
         return mode.lower() if isinstance(mode, str) else mode
+
+    @field_validator("web", mode="before")
+    @classmethod
+    def _yes_or_no(cls, asked: object) -> object:
+        """As OpenEnv takes it, and in words where it is neither."""
+        answers = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if not isinstance(asked, str):
+            return asked
+        if asked.strip().lower() not in answers:
+            message = "must be true or false"
+            raise ValueError(message)
+        return answers[asked.strip().lower()]
 
     @field_validator("redis_url")
     @classmethod

@@ -20,7 +20,12 @@ ROOT = Path(__file__).resolve().parents[1]
 READY_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 15.0
 _POLL_S = 0.02
-_BARE_NAMES = frozenset({"HOST", "PORT", "WORKERS", "MAX_CONCURRENT_ENVS", "FORWARDED_ALLOW_IPS", "OPENENV_MODE"})
+_BARE_NAMES = frozenset(
+    {
+        *("HOST", "PORT", "WORKERS", "MAX_CONCURRENT_ENVS", "FORWARDED_ALLOW_IPS"),
+        *("OPENENV_MODE", "ENABLE_WEB_INTERFACE"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ Answer = Observation | StateAnswer
 
 def observation_frame(answer: Observation, request_id: str | None = None) -> bytes:
     """The `observation` frame of a reset or step."""
-    return _frame("observation", _observation(answer), request_id)
+    return _frame("observation", observation_object(answer), request_id)
 
 
 def state_frame(answer: StateAnswer, request_id: str | None = None) -> bytes:
@@ -51,7 +51,7 @@ def error_frame(error: MetaGameError, request_id: str | None = None) -> bytes:
 
 def observation_body(answer: Observation, request_id: str | None = None) -> bytes:
     """The HTTP body of a reset or step."""
-    body = {"metadata": None, **_observation(answer)}
+    body = {"metadata": None, **observation_object(answer)}
     if request_id is not None:
         body["request_id"] = request_id
     return strictjson.dumps(body)
@@ -128,14 +128,8 @@ def error_of_body(body: bytes) -> MetaGameError:
     return decode_error(data.get("reason"), str(detail), data)
 
 
-def _frame(kind: str, data: dict[str, Any], request_id: str | None) -> bytes:
-    frame: dict[str, Any] = {"type": kind, "data": data}
-    if request_id is not None:
-        frame["request_id"] = request_id
-    return strictjson.dumps(frame)
-
-
-def _observation(answer: Observation) -> dict[str, Any]:
+def observation_object(answer: Observation) -> dict[str, Any]:
+    """An observation as a frame's data; a top-level `metadata` only where it is not empty."""
     data: dict[str, Any] = {
         "observation": {"metadata": answer.metadata, **answer.fields},
         "reward": answer.reward,
@@ -144,6 +138,13 @@ def _observation(answer: Observation) -> dict[str, Any]:
     if answer.metadata:
         data["metadata"] = answer.metadata
     return data
+
+
+def _frame(kind: str, data: dict[str, Any], request_id: str | None) -> bytes:
+    frame: dict[str, Any] = {"type": kind, "data": data}
+    if request_id is not None:
+        frame["request_id"] = request_id
+    return strictjson.dumps(frame)
 
 
 def _state(answer: StateAnswer) -> dict[str, Any]:

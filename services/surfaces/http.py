@@ -65,6 +65,9 @@ def counted(operation: str) -> Callable[[Method[P]], Method[P]]:
 class HttpSurface:
     """The handlers; each decodes, asks the engine, encodes."""
 
+    decode_step = staticmethod(decode_step_body)
+    encode = staticmethod(observation_body)
+
     def __init__(self, engine: Engine, lifecycle: Lifecycle, *, max_body_bytes: int) -> None:
         self._engine = engine
         self._lifecycle = lifecycle
@@ -102,13 +105,13 @@ class HttpSurface:
         answer = await self._engine.reset(session_id, _with_key(asked, request))
         if named is None:
             tell(request, session_id, by_cookie=True)
-        return self._json(request, observation_body(answer, asked.request_id))
+        return self._json(request, self.encode(answer, asked.request_id))
 
     @counted("step")
     async def step(self, request: Request) -> Response:
         """Take one step of the session's episode."""
         session_id = session_of(request)
-        asked = decode_step_body(await read_body(request, self._max_body_bytes))
+        asked = self.decode_step(await read_body(request, self._max_body_bytes))
         if session_id is None:
             message = (
                 "This request names no session. Send a reset first and name its session:"
@@ -117,7 +120,7 @@ class HttpSurface:
             )
             raise SessionLost(message)
         answer = await self._engine.step(session_id, _with_key(asked, request))
-        return self._json(request, observation_body(answer, asked.request_id))
+        return self._json(request, self.encode(answer, asked.request_id))
 
     @counted("state")
     async def state(self, request: Request) -> Response:

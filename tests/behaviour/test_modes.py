@@ -12,8 +12,9 @@ from tests.servers import Server, run_server
 pytestmark = pytest.mark.anyio
 
 CONTROL = [
-    *[("POST", f"{parent}/{verb}") for parent in ("", "/sessions/one") for verb in ("reset", "step")],
+    *[("POST", f"{parent}/{verb}") for parent in ("", "/sessions/one", "/web") for verb in ("reset", "step")],
     ("GET", "/state"),
+    ("GET", "/web/state"),
     ("GET", "/sessions/one/state"),
     ("POST", "/sessions"),
     ("GET", "/sessions"),

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Route, sync_playwright
+from playwright.sync_api import Route, expect, sync_playwright
 
 from metagame import AsyncMetaGameEnv, MetaGameAction
 from metagame.cli.processes import child
@@ -153,10 +153,47 @@ def test_the_documentation_tries_out_a_reset_in_a_browser(server: Server, tmp_pa
     assert refused == []
 
 
+@pytest.mark.parametrize("rules", [(STRIPS,), ()], ids=["stripped", "kept"])
+def test_the_page_plays_in_a_browser(server: Server, tmp_path: Path, rules: tuple[str, ...]) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    asked_for: list[str] = []
+    opened_at: list[str] = []
+    with proxy(server, tmp_path, *rules) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
+        page = browser.new_page(base_url=url)
+        page.set_default_timeout(WAIT_MS)
+        page.on("request", lambda asked: asked_for.append(asked.url))
+        page.on("websocket", lambda opened: opened_at.append(opened.url))
+        page.goto(f"{PREFIX}/")
+        page.get_by_role("button", name="Start episode").click()
+        page.get_by_label("Message").fill("abc")
+        page.get_by_role("button", name="Send step").click()
+        expect(page.locator("#stat-reward")).to_have_text("0.3", timeout=WAIT_MS)
+        assert page.url.startswith(f"{url}{PREFIX}/web/#session=")
+        browser.close()
+    assert asked_for
+    assert opened_at
+    assert not [one for one in asked_for if not one.startswith(f"{url}{PREFIX}/")]
+    assert not [one for one in opened_at if f"{PREFIX}/sessions/" not in one]
+
+
 async def test_a_redirect_stays_under_the_prefix_and_on_https(outside: str, http: httpx.AsyncClient) -> None:
     answer = await http.get(f"{outside}/sessions/")
     assert answer.status_code == 307
     assert answer.headers["location"] == outside.replace("http://", "https://") + "/sessions"
+
+
+async def test_the_page_is_under_the_prefix(outside: str, server: Server, http: httpx.AsyncClient) -> None:
+    for path in ("/", "/web"):
+        answer = await http.get(outside + path)
+        assert (answer.status_code, urljoin(outside + path, answer.headers["location"])) == (307, f"{outside}/web/")
+    page = await http.get(f"{outside}/web/")
+    named = set(re.findall(r'(?:src|href)="([\w.]+)"', page.text))
+    assert len(named) > 5
+    for name in named:
+        assert (await http.get(urljoin(f"{outside}/web/", name))).status_code == 200
+    past_the_proxy = await http.get(server.url + PREFIX, follow_redirects=True)
+    assert past_the_proxy.url.path == f"{PREFIX}/web/"
 
 
 async def test_the_cookie_is_for_the_whole_host_and_secure_behind_tls(outside: str, http: httpx.AsyncClient) -> None:
@@ -181,7 +218,7 @@ async def test_what_a_proxy_says_of_tls_is_believed_of_those_that_the_setting_na
 async def test_probes_and_sockets_past_the_proxy_need_no_prefix(server: Server, http: httpx.AsyncClient) -> None:
     for path in ("/ready", f"{PREFIX}/ready"):
         assert (await http.get(server.url + path)).json() == {"status": "ready"}
-    for path in (PREFIX, f"{PREFIX}ready", f"{PREFIX}x/ready", f"{PREFIX}{PREFIX}/ready"):
+    for path in (f"{PREFIX}ready", f"{PREFIX}x/ready", f"{PREFIX}{PREFIX}/ready"):
         assert (await http.get(server.url + path)).status_code == 404
     async with AsyncMetaGameEnv(server.url) as env:
         await env.reset()
@@ -204,7 +241,7 @@ def test_a_root_path_that_begins_like_a_path_of_ours_stops_the_start() -> None:
 def test_every_path_of_ours_is_known_to_the_setting() -> None:
     app = create_app(Settings())
     served = {*app.openapi()["paths"], *(getattr(route, "path", "/health") for route in app.router.routes)}
-    segments = {path.split("/")[1].replace("{env_name}", "meta_game_env") for path in served if path}
+    segments = {path.split("/")[1].replace("{env_name}", "meta_game_env") for path in served if path.strip("/")}
     assert (
         {"reset", "sessions", "ws", "docs", "static-offline-docs", "ready", "meta_game_env"} <= segments <= OWN_SEGMENTS
     )

@@ -45,7 +45,7 @@ def play(url: str) -> float | None:
 
 def test_it_serves_alone_on_port_8000(alone: Container, space_image: str) -> None:
     assert play(alone.url) == 0.3
-    for path in ("/health", "/docs"):
+    for path in ("/health", "/docs", "/web/", "/web/main.js"):
         assert httpx.get(alone.url + path, trust_env=False).status_code == 200
     config = inspect(space_image)["Config"]
     assert set(config["ExposedPorts"]) == {"8000/tcp"}

@@ -109,7 +109,7 @@ def test_its_server_plays_and_its_manifest_names_it(staged: Path, served: str) -
     with MetaGameEnv(served) as env:
         env.reset()
         assert env.step(MetaGameAction(message="abc")).reward == 0.3
-    for path in ("/health", "/docs", "/schema"):
+    for path in ("/health", "/docs", "/schema", "/web/", "/web/main.js"):
         assert httpx.get(served + path, trust_env=False).status_code == 200
     manifests = {(staged / place).read_text() for place in ("openenv.yaml", "metagame/openenv.yaml")}
     assert len(manifests) == 1

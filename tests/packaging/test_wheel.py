@@ -87,6 +87,8 @@ def test_the_wheel_carries_both_packages_the_alias_the_manifest_and_the_scripts(
         assert needed in names
     scripts = {Path(name).name for name in names if name.startswith("metagame_server/store/lua/")}
     assert scripts == {path.name for path in (ROOT / "services/store/lua").glob("*.lua")} != set()
+    page = {Path(name).name for name in names if name.startswith("metagame_server/surfaces/static/")}
+    assert page == {path.name for path in (ROOT / "services/surfaces/static").iterdir()} != set()
 
 
 def test_the_demo_runs_out_of_the_wheel(installed: Path, tmp_path: Path) -> None:
@@ -103,6 +105,12 @@ def test_a_server_out_of_the_wheel_shows_the_readme(served: str) -> None:
     # Its address is said before it accepts connections.
     with httpx.Client(base_url=served, transport=httpx.HTTPTransport(retries=10), trust_env=False) as client:
         assert client.get("/metadata").json()["readme_content"] == (ROOT / "README.md").read_text()
+
+
+def test_a_server_out_of_the_wheel_has_its_page(served: str) -> None:
+    with httpx.Client(base_url=served, transport=httpx.HTTPTransport(retries=10), trust_env=False) as client:
+        page = client.get("/", follow_redirects=True)
+        assert page.content == (ROOT / "services/surfaces/static/index.html").read_bytes()
 
 
 def test_type_checkers_see_the_types_of_the_alias(installed: Path, tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ async def test_a_killed_child_is_replaced_and_its_sessions_go_on(durable_redis: 
         ({"METAGAME_REDIS_WAIT_REPLICAS": "1"}, "METAGAME_REDIS_WAIT_REPLICAS is 1, but without METAGAME_REDIS_URL"),
         ({"METAGAME_MODE": "training"}, "METAGAME_MODE is 'training', which is not allowed"),
         ({"OPENENV_MODE": "training"}, "OPENENV_MODE is 'training', which is not allowed"),
+        ({"METAGAME_WEB": "maybe"}, "METAGAME_WEB is 'maybe', which is not allowed: must be true or false"),
+        ({"ENABLE_WEB_INTERFACE": "2"}, "ENABLE_WEB_INTERFACE is '2', which is not allowed: must be true or false"),
         (
             {"METAGAME_REDIS_URL": "redis://localhost/0", "METAGAME_REDIS_WAIT_REPLICAS": "17"},
             "METAGAME_REDIS_WAIT_REPLICAS is '17', which is not allowed: Input should be less than or equal to 16",
@@ -90,6 +92,8 @@ async def test_a_killed_child_is_replaced_and_its_sessions_go_on(durable_redis: 
         "replicas without a Redis",
         "mode",
         "OpenEnv's mode",
+        "the page",
+        "OpenEnv's page",
         "replicas",
     ],
 )

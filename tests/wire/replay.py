@@ -28,6 +28,8 @@ RELEASES = ("0.10.0", "0.1.1", "0.10.0-tools")
 recorded by `recordings/tools.py`."""
 PRODUCTION = "0.10.0-production"
 """The same release in production mode, with tasks: recorded by `recordings/production.py`."""
+PAGE = "0.10.0-web"
+"""The routes of the same release's own page: recorded by `recordings/web.py`."""
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 LONG = 1000
 """Recordings show longer messages by their length."""

@@ -62,6 +62,7 @@ ids = st.sampled_from(["one", "two", "three", "a b", "%00", "%ff", "é", "x" * 2
 )
 paths = st.one_of(
     st.sampled_from(["/reset", "/step", "/state", "/sessions", "/health", "/ready", "/metadata", "/schema", "/ws"]),
+    st.sampled_from(["/web/reset", "/web/step", "/web/state", "/web/metadata", "/web/main.js", "/web/nope", "/web/"]),
     st.builds("/sessions/{}{}".format, ids, st.sampled_from(["", "/reset", "/step", "/state", "/ws", "/nope"])),
 )
 header_values = st.text(st.characters(codec="latin-1", min_codepoint=32, exclude_characters="\x7f"), max_size=20).map(

@@ -1,0 +1,92 @@
+// Where the server is, and how it is asked: addresses, the API key, answers and errors.
+
+import { kept } from "./dom.js";
+
+/** The server's own root, whatever path a proxy puts before it. */
+const ROOT = new URL("..", import.meta.url);
+const KEY = "metagame.api-key";
+const TIMEOUT_MS = 15_000;
+
+let askForKey = async () => null;
+let asking = null;
+
+/** Who asks for an API key where the server wants one: `ask(again)` gives it, or null. */
+export function onKeyWanted(ask) {
+  askForKey = ask;
+}
+
+/** The answer was an error: its status, and what it says. */
+export class Problem extends Error {
+  constructor(status, body) {
+    const detail = body?.detail;
+    super(typeof detail === "string" ? detail : `The server answered with status ${status}.`);
+    this.status = status;
+    this.code = body?.code;
+    this.body = body;
+  }
+}
+
+/** There was no answer. */
+export class Unreachable extends Error {}
+
+/** The address of a path of the server's. */
+export function address(path) {
+  return new URL(path, ROOT);
+}
+
+/** The address of this page for a session. The fragment never leaves the browser: the id is a key to the session. */
+export function linkTo(sessionId) {
+  const link = new URL(location.href);
+  link.hash = `session=${encodeURIComponent(sessionId)}`;
+  return link.href;
+}
+
+/** A socket on the session, with the API key where there is one: a browser sends no header with it. */
+export function openSocket(sessionId) {
+  const url = address(`sessions/${encodeURIComponent(sessionId)}/ws`);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  const key = kept.get(KEY);
+  return key === null ? new WebSocket(url) : new WebSocket(url, ["metagame", `metagame.key.${base64url(key)}`]);
+}
+
+/** The answer as JSON (null for an empty one); raises Problem or Unreachable. A 401 asks for a key, and tries again. */
+export async function ask(path, { method = "GET", signal = null } = {}) {
+  for (let again = false; ; again = true) {
+    const answer = await send(path, method, signal);
+    const body = await answer.json().catch(() => null);
+    if (answer.ok) return body;
+    const problem = new Problem(answer.status, body);
+    if (problem.status !== 401) throw problem;
+    const key = await keyFrom(again || kept.get(KEY) !== null);
+    if (!key) throw problem;
+    kept.set(KEY, key);
+  }
+}
+
+async function send(path, method, signal) {
+  const key = kept.get(KEY);
+  const headers = { Accept: "application/json", ...(key === null ? {} : { "X-API-Key": key }) };
+  const limit = AbortSignal.timeout(TIMEOUT_MS);
+  try {
+    return await fetch(address(path), {
+      method,
+      headers,
+      cache: "no-store",
+      signal: signal === null ? limit : AbortSignal.any([signal, limit]),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Unreachable("The server cannot be reached.");
+  }
+}
+
+/** However many requests want one, it is asked for once. */
+function keyFrom(again) {
+  asking ??= askForKey(again).finally(() => (asking = null));
+  return asking;
+}
+
+function base64url(text) {
+  const binary = String.fromCharCode(...new TextEncoder().encode(text));
+  return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}

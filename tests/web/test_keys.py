@@ -1,0 +1,76 @@
+"""The page of a server that wants API keys, and of one that is not on this machine."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.servers import Server, run_server
+from tests.web.conftest import ELSEWHERE, Visit, Visitor
+from tests.web.test_play import start, step
+
+pytestmark = pytest.mark.anyio
+KEY = "a-key-of-an-operator"
+
+
+async def give(page: Page, key: str) -> None:
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("API key").fill(key)
+    await dialog.get_by_role("button", name="Use key").click()
+
+
+async def test_with_its_key_the_page_plays_shows_the_pool_and_keeps_the_key_to_its_tab(visit: Visit) -> None:
+    with run_server(METAGAME_API_KEYS=f"another-key,{KEY}") as server:
+        visitor: Visitor = await visit(server.url)
+        visitor.expected.append("401")
+        page = visitor.page
+        await visitor.goto()
+        await give(page, "not-a-key-of-this-server")
+        await expect(page.get_by_role("dialog")).to_contain_text("does not take this API key")
+        await give(page, KEY)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("meta game")
+        await start(page)
+        await step(page, "abc", 1)
+        await page.reload()
+        await expect(page.locator("#connection")).to_have_text("Resumed, step 1")
+        await page.get_by_role("link", name="Pool", exact=True).click()
+        await expect(page.locator("#pool-state")).to_have_text("Live")
+        await expect(page.locator("#pool-attached")).to_have_text("1")
+        assert KEY not in page.url
+        assert KEY not in server.log
+        elsewhere: Visitor = await visit(server.url)
+        elsewhere.expected.append("401")
+        await elsewhere.goto()
+        await expect(elsewhere.page.get_by_role("dialog")).to_be_visible()
+
+
+async def test_who_has_no_key_is_told_and_may_enter_one_later(visit: Visit) -> None:
+    with run_server(METAGAME_API_KEYS=KEY) as server:
+        visitor: Visitor = await visit(server.url)
+        visitor.expected.append("401")
+        page = visitor.page
+        await visitor.goto()
+        await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        await expect(page.locator("#play-notice")).to_contain_text("An API key is needed")
+        await page.get_by_role("button", name="Enter key").click()
+        await give(page, KEY)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("meta game")
+        await expect(page.locator("#play-notice")).to_be_hidden()
+
+
+async def test_from_elsewhere_the_page_plays_and_shows_no_pool(visit: Visit, echo_server: Server) -> None:
+    """By another name than loopback's and by plain http, where a browser gives less: no clipboard, no UUIDs."""
+    visitor: Visitor = await visit(echo_server.url.replace("127.0.0.1", ELSEWHERE))
+    visitor.expected.append("403")
+    page = visitor.page
+    await visitor.goto()
+    assert await page.evaluate("isSecureContext") is False
+    await start(page)
+    await step(page, "abc", 1)
+    await page.get_by_role("button", name="Copy link").click()
+    await expect(page.locator("#copy-link")).to_have_text("Copied")
+    await page.get_by_role("link", name="Pool", exact=True).click()
+    await expect(page.locator("#pool-notice")).to_contain_text("For operators only")
+    await expect(page.locator("#pool-notice")).to_contain_text("METAGAME_API_KEYS")
+    await expect(page.locator("#pool-live")).to_be_hidden()
+    await expect(page.locator("#sessions-said")).to_contain_text("operators")
