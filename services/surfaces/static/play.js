@@ -376,7 +376,7 @@ export class Play {
       trouble("bad", "The server refused this session", session.why, ["Try again", () => session.again()], renew);
     } else if (session?.failing) {
       // Not at once: most of the time the next attempt finds another worker before anybody could read this.
-      trouble("warn", "Connection lost", `${session.why || "The socket closed."} Trying again by itself: the episode goes on where it was.`, ["Try now", () => session.hurry()]);
+      trouble("warn", "Connection lost", `${session.why === "" ? "" : `It is said: “${session.why}” `}This page tries again by itself, and the episode goes on where it was.`, ["Try now", () => session.hurry()]);
     } else if (this.#troubled && ["open", "new", "ended"].includes(state)) {
       byId("play-notice").hidden = true;
     }
@@ -401,7 +401,7 @@ function row(event) {
 }
 
 const MARKS = {
-  reconnected: "reconnected: same session, same episode, same step",
+  reconnected: "reconnected: same session, same episode",
   resumed: "page loaded again: same session, same episode",
   moved: "the session was moved by somebody else",
 };
