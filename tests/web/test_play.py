@@ -176,6 +176,32 @@ async def test_a_step_whose_worker_died_before_it_answered_counts_once(faulty_fi
     await expect(page.locator("#frames .tag")).to_have_text("again")
 
 
+async def test_a_frozen_worker_is_left_and_what_it_does_when_it_wakes_does_not_count(
+    balanced: Balanced, visit: Visit
+) -> None:
+    visitor: Visitor = await visit(balanced.url)
+    visitor.expected.append(SOCKET_BROKE)
+    page = visitor.page
+    await page.clock.install()
+    await visitor.goto()
+    await start(page, episode_id="one")
+    await step(page, "abc", 1)
+    frozen = await holder(balanced)
+    frozen.send(signal.SIGSTOP)
+    try:
+        await page.get_by_label("Message").fill("abc")
+        await page.get_by_role("button", name="Send step").click()
+        await expect(page.locator("#act-button")).to_have_text("Sending")
+        await page.clock.fast_forward(16_000)
+        await expect(page.locator("#stat-step")).to_have_text("2")
+        await expect(page.locator("#frames .tag")).to_have_text("again")
+    finally:
+        frozen.send(signal.SIGCONT)
+    await balanced.all_up()
+    await step(page, "abc", 3)
+    assert await stands(balanced.url, visitor.session_id) == ("one", 3)
+
+
 async def test_a_step_that_was_under_way_when_the_page_went_is_sent_again_by_the_next(
     faulty: Faulty, visit: Visit
 ) -> None:
