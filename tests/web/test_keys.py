@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.servers import Server, run_server
 from tests.web.conftest import ELSEWHERE, Visit, Visitor
@@ -56,6 +58,31 @@ async def test_who_has_no_key_is_told_and_may_enter_one_later(visit: Visit) -> N
         await give(page, KEY)
         await expect(page.get_by_role("heading", level=1)).to_have_text("meta game")
         await expect(page.locator("#play-notice")).to_be_hidden()
+
+
+async def test_a_request_that_was_under_way_when_no_key_was_given_does_not_ask_again(visit: Visit) -> None:
+    with run_server(METAGAME_API_KEYS=KEY) as server:
+        visitor: Visitor = await visit(server.url)
+        visitor.expected.append("401")
+        page = visitor.page
+        declined = asyncio.Event()
+
+        async def late(route: Route) -> None:
+            answer = await route.fetch()
+            await declined.wait()
+            await route.fulfill(response=answer)
+
+        await page.route("**/schema", late)
+        await visitor.goto()
+        await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        async with page.expect_response("**/schema") as answered:
+            declined.set()
+        assert (await answered.value).status == 401
+        await expect(page.locator("#play-notice")).to_contain_text("An API key is needed")
+        await expect(page.get_by_role("dialog")).to_be_hidden()
+        await page.get_by_role("button", name="Enter key").click()
+        await give(page, KEY)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("meta game")
 
 
 async def test_from_elsewhere_the_page_plays_and_shows_no_pool(visit: Visit, echo_server: Server) -> None:

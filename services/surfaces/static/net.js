@@ -9,6 +9,8 @@ const TIMEOUT_MS = 15_000;
 
 let askForKey = async () => null;
 let asking = null;
+let declinedAt = -Infinity;
+let key = kept.get(KEY);
 
 /** Who asks for an API key where the server wants one: `ask(again)` gives it, or null. */
 export function onKeyWanted(ask) {
@@ -45,26 +47,24 @@ export function linkTo(sessionId) {
 export function openSocket(sessionId) {
   const url = address(`sessions/${encodeURIComponent(sessionId)}/ws`);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  const key = kept.get(KEY);
   return key === null ? new WebSocket(url) : new WebSocket(url, ["metagame", `metagame.key.${base64url(key)}`]);
 }
 
 /** The answer as JSON (null for an empty one); raises Problem or Unreachable. A 401 asks for a key, and tries again. */
 export async function ask(path, { method = "GET", signal = null } = {}) {
-  for (let again = false; ; again = true) {
+  for (;;) {
+    const [sent, began] = [key, performance.now()];
     const answer = await send(path, method, signal);
     const body = await answer.json().catch(() => null);
     if (answer.ok) return body;
     const problem = new Problem(answer.status, body);
     if (problem.status !== 401) throw problem;
-    const key = await keyFrom(again || kept.get(KEY) !== null);
-    if (!key) throw problem;
-    kept.set(KEY, key);
+    if (key !== sent) continue; // given meanwhile, for another request
+    if (began < declinedAt || !(await keyFrom(sent !== null))) throw problem;
   }
 }
 
 async function send(path, method, signal) {
-  const key = kept.get(KEY);
   const headers = { Accept: "application/json", ...(key === null ? {} : { "X-API-Key": key }) };
   const limit = AbortSignal.timeout(TIMEOUT_MS);
   try {
@@ -80,9 +80,18 @@ async function send(path, method, signal) {
   }
 }
 
-/** However many requests want one, it is asked for once. */
+/** Whether a key was given. However many requests want one, it is asked for once, and not again for those before a no. */
 function keyFrom(again) {
-  asking ??= askForKey(again).finally(() => (asking = null));
+  asking ??= askForKey(again).then((given) => {
+    asking = null;
+    if (given) {
+      key = given;
+      kept.set(KEY, given);
+    } else {
+      declinedAt = performance.now();
+    }
+    return Boolean(given);
+  });
   return asking;
 }
 
