@@ -125,7 +125,7 @@ async def test_a_killed_worker_turns_silent_and_then_goes(pool: Pool) -> None:
         await until(lambda: by_pid(told(alive.url), dead)["state"] == "silent", "silence")
     after = told(alive.url)
     seen = by_pid(after, dead)
-    assert seen["seen_s"] > 6
+    assert seen["seen_s"] >= 6
     assert (seen["steps_per_s"], seen["cpu"]) == (0, 0)
     assert after["sessions"]["attached"] == by_pid(after, alive)["attached"], "its sockets are gone"
     with pool.redis.client() as client:  # rather than wait for half a minute
