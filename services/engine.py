@@ -17,7 +17,16 @@ import structlog
 
 from metagame.core.codec import decide_packed, pack
 from metagame.core.session import EMPTY, Kind, Reset, Step, check_legal, check_session_id, refused
-from metagame.errors import GameFailed, InvalidAction, MetaGameError, NoTools, SessionLost, Unavailable, UnknownTool
+from metagame.errors import (
+    GameFailed,
+    InvalidAction,
+    InvalidRequest,
+    MetaGameError,
+    NoTools,
+    SessionLost,
+    Unavailable,
+    UnknownTool,
+)
 from metagame.games import Game, Observation, Tool, tools_of
 from metagame.wire.answers import StateAnswer
 from metagame.wire.requests import ResetRequest, StepRequest, validate_action
@@ -159,10 +168,13 @@ class Engine:
         return StateAnswer(stands.episode_id, stands.step_count)
 
     async def make(self, session_id: str | None, *, begun: bool = False) -> tuple[SessionItem, bool]:
-        """A session, its first episode `begun` or not, and whether it is new; an existing one stays as it is."""
+        """A session, and whether it is new; an existing one stays as it is.
+
+        `begun`: an agent's, whose first episode begins at once, since an agent cannot reset.
+        """
         name = new_session_id() if session_id is None else check_session_id(session_id)
         body = decide_packed(self.game, EMPTY, _first_reset())[2] if begun else pack(EMPTY, None)
-        draft = Draft(Origin.MADE, generation_after(None), body)
+        draft = Draft(Origin.AGENT if begun else Origin.MADE, generation_after(None), body)
         for _ in range(TRIES):
             outcome = await self._deadline().write(self.store.make, name, draft)
             if outcome.word is Word.FULL:
@@ -194,6 +206,14 @@ class Engine:
             self.events.ended(session_id, "asked")
         return ended
 
+    async def end_for_agent(self, session_id: str) -> bool:
+        """End a session that an agent began, and whether there was one; raises InvalidRequest for anybody else's."""
+        record = await self._deadline().read(self.store.inspect, session_id)
+        if record is not None and record.origin is not Origin.AGENT:
+            message = "No agent began this session, so none ends it: that is for whoever made it."
+            raise InvalidRequest(message)
+        return record is not None and await self.end(session_id)
+
     async def open(self, session_id: str | None, lost: Callable[[MetaGameError], None]) -> Attachment:
         """An open socket's attachment: to the named session, or to an anonymous one made for it."""
         try:
@@ -212,17 +232,17 @@ class Engine:
             outcome = await deadline.write(self.store.make, attachment.session_id, draft)
             if outcome.word is Word.FULL:
                 raise self._pool.full(outcome, None)
-            self.events.made(attachment.session_id, draft.origin)
+            self.events.made(attachment.session_id, draft.origin, attached=True)
             attachment.leased_at = deadline.began
             attachment.holds(Held(draft.generation, EMPTY, draft.origin))
             return attachment
         attachment = Attachment(session_id, anonymous=False, lost=lost, meter=self.meter)
         self.active = True
         await read(self.store, session_id, attachment, self._deadline(), opening=True)
-        snapshot = None if attachment.held is None else attachment.held.snapshot
-        if snapshot is not None:
+        if attachment.held is not None:  # else its reset makes the session
+            snapshot = attachment.held.snapshot
             attachment.seen = snapshot.episode_id
-        self.events.attached(session_id, snapshot, took_over=attachment.took_over)
+            self.events.attached(session_id, snapshot, took_over=attachment.took_over)
         return attachment
 
     async def leave(self, attachment: Attachment, *, closed: bool = False) -> None:

@@ -92,7 +92,10 @@ class Settings(BaseSettings):
     max_message_length: Annotated[
         int,
         Field(
-            ge=1, le=10_000_000, validation_alias=_names("MAX_MESSAGE_LENGTH"), description="Code points of a message"
+            ge=1,
+            le=10_000_000,
+            validation_alias=_names("MAX_MESSAGE_LENGTH"),
+            description="Code points of a message; another than the default makes the manifest's reward range another",
         ),
     ] = MAX_MESSAGE_LENGTH
     max_frame_bytes: Annotated[

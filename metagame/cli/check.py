@@ -59,7 +59,7 @@ def show_names(*, as_json: bool) -> int:
         table.add_column(name, no_wrap=name != "shows that")
     for one in CHECKS:
         table.add_row(one.name, one.group, one.shows)
-    report.wide_console().print(table)
+    report.show(report.wide_console(), table)
     return DONE
 
 
@@ -155,7 +155,7 @@ def _show(console: Console, target: Target, found: Found) -> None:
         if one.todo is not None:
             remark.append(f"\n→ {one.todo}", style="bold")
         table.add_row(Text(word, style=style), one.name, remark)
-    console.print(table)
+    report.show(console, table)
     words = [one.word for one in found.verdicts]
     mode = ", in production mode" if found.there.production else ""
     console.print(

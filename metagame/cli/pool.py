@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from metagame.cli import DONE, UNREACHABLE, report
 from metagame.cli.outcome import Refused, print_json
@@ -33,7 +34,7 @@ def status(url: str, api_key: str | None, *, as_json: bool) -> int:
         print_json("pool status", pool)
     else:
         console = report.wide_console()
-        console.print(view(pool, server.url, console.width))
+        report.show(console, view(pool, server.url, console.width))
     return DONE
 
 
@@ -63,7 +64,7 @@ def _watch_live(looks: Iterator[tuple[dict[str, Any], str | None]], url: str) ->
                 if wrong is None:
                     history.append(float(pool["steps"]["per_s"] or 0))
                 shown = view(pool, url, console.width, history=history, wrong=wrong, height=console.height)
-                live.update(shown, refresh=True)
+                live.update(Group(shown, Text("\nCtrl-C ends.", style="dim")), refresh=True)
     finally:
         console.print(shown)  # the screen is gone with its block, and what was last on it stays
 

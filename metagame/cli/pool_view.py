@@ -17,7 +17,7 @@ SPARK = 40
 """Columns of the sparkline, where there is room."""
 _WIDE = 110
 """Columns from which a worker's host, process, version and age are shown."""
-_BESIDE_WORKERS = 14
+_BESIDE_WORKERS = 16
 """Lines that are no worker's."""
 _STATES = {"ready": "green", "up": "green", "draining": "yellow", "silent": "red", "down": "red"}
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -31,6 +31,16 @@ def wide_console() -> Console:
     """For tables of many columns, which a pipe gets whole; nothing in them is markup."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def show(console: Console, table: RenderableType) -> None:
+    """Print a table; a pipe gets its lines without the blanks that fill them up."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 @contextmanager
@@ -116,6 +126,7 @@ def print_next_steps(console: Console) -> None:
         ("serve", "a server on http://127.0.0.1:8000"),
         ("demo --url URL", "the same episodes on any server"),
         ("demo --crash", "kill a worker, and lose nothing"),
+        ("check URL", "what a deployment keeps to, and survives"),
     ):
         console.print(f"  {command} {arguments:<14}  {what}", highlight=False)
 

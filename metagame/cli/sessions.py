@@ -40,7 +40,7 @@ def show_list(url: str, api_key: str | None, limit: int | None, *, as_json: bool
         return DONE
     console = report.wide_console()
     if items:
-        console.print(_table(items, console.width))
+        report.show(console, _table(items, console.width))
     count = "no session" if not items else "1 session" if len(items) == 1 else f"{len(items):,} sessions"
     console.print(f"{count} at {server.url}{'; there are more: --all, or a larger --limit' if more else ''}")
     return DONE
@@ -53,7 +53,7 @@ def show_one(url: str, api_key: str | None, session_id: str, *, as_json: bool) -
     if as_json:
         print_json("sessions show", item)
     else:
-        report.wide_console().print(_details(item))
+        report.show(report.wide_console(), _details(item))
     return DONE
 
 

@@ -175,7 +175,7 @@ MADE = _family(
     "Sessions made, by who made them: a socket without a name, a reset, or an explicit request.",
     "counter",
     ("origin",),
-    _each("anonymous", "named", "made"),
+    _each("anonymous", "named", "made", "agent"),
 )
 REFUSED = _family(
     "metagame_sessions_refused",

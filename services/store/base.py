@@ -33,6 +33,8 @@ class Origin(Enum):
     """A reset: a `close` frame ends it."""
     MADE = "m"
     """`POST /sessions`: only an explicit end or its TTL ends it."""
+    AGENT = "g"
+    """An agent's `initialize` or `openenv/session/create`: the same, and an agent may end it."""
 
     @property
     def word(self) -> str:

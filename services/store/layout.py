@@ -2,7 +2,7 @@
 
     offset  bytes  what
          0      1  layout, "1"
-         1      1  origin: a, n or m
+         1      1  origin: a, n, m or g
          2     16  attachment, NULs where there is none
         18     13  lease_until in ms by Redis TIME, decimal digits
         31     16  generation

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from metagame.core.codec import NewerRecord
-from metagame.errors import MetaGameError
+from metagame.errors import InvalidRequest, MetaGameError
 from metagame.wire.jsonrpc import Call, Reply, decode_call, encode_reply, error_reply, result_reply
 from metagame.wire.requests import check_request_id
 
@@ -54,12 +54,12 @@ class McpSurface:
         router = APIRouter(tags=["agents"])
         for path, named in zip(PATHS, (describe.BY_HEADER, describe.BY_PATH), strict=True):
             router.post(path, **describe.mcp(named))(self.post)
-            router.delete(path, **describe.mcp_end(named))(self.delete)
+        router.delete(PATHS[0], **describe.mcp_end(describe.BY_HEADER))(self.delete)
         app.include_router(router)
 
     async def post(self, request: Request) -> Response:
         """Carry out one JSON-RPC call."""
-        self._origins.check(request.headers)
+        self._origins.check(request.scope)
         with self._engine.meter.timed(SURFACE, operation_of(None)) as timed:
             return await self._post(request, timed)
 
@@ -82,15 +82,19 @@ class McpSurface:
         return self._json(request, reply)
 
     async def delete(self, request: Request) -> Response:
-        """End the session that `initialize` began; one that path or header name is its maker's to end."""
-        self._origins.check(request.headers)
+        """End the session that `initialize` began; one that somebody else made is its maker's to end."""
+        self._origins.check(request.scope)
         await check_present(request)
         if request.headers.get(REVISION_HEADER) in STATELESS or named_session(request) is not None:
             raise HTTPException(405, "Method Not Allowed", {"allow": "POST"})
         session_id = session_of(request.headers, None)
         if session_id is None:
             raise HTTPException(400, "Mcp-Session-Id is required")
-        if not await self._engine.end(session_id):
+        try:
+            ended = await self._engine.end_for_agent(session_id)
+        except InvalidRequest:
+            raise HTTPException(405, "Method Not Allowed", {"allow": "POST"}) from None
+        if not ended:
             raise HTTPException(404, "Session not found")
         return Response(status_code=204)
 

@@ -6,8 +6,6 @@ calls: it takes the session from nobody, and closing it ends nothing.
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers
-
 from metagame.errors import InvalidSessionId, MetaGameError, outward
 from metagame.wire.jsonrpc import decode_call, encode_reply, error_reply, result_reply
 
@@ -29,7 +27,7 @@ class McpSocketSurface(WebSocketSurface):
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one socket, unless a page of another website opens it."""
-        if self._origins.welcomes(Headers(scope=scope)):
+        if self._origins.welcomes(scope):
             await super().__call__(scope, receive, send)
         else:
             await turn_away(receive, send)

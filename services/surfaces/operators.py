@@ -30,6 +30,7 @@ KEYED = "metagame.keyed"
 """In the scope where API keys are set: whether this request carries one."""
 _SPEAKS_FOR = frozenset({b"x-forwarded-for", b"x-real-ip"})
 _SPEAKS_IN_OTHER_WORDS = b"forwarded"
+_SPEAKS = _SPEAKS_FOR | {_SPEAKS_IN_OTHER_WORDS}
 _PLACE = re.compile(
     r"\[(?P<bracketed>[0-9a-f:.]+)\](:[0-9]*)?|(?P<plain>[a-z0-9.-]+)(:[0-9]*)?|(?P<bare>[0-9a-f:.]+)", re.IGNORECASE
 )
@@ -50,6 +51,16 @@ def is_operator(scope: Scope) -> bool:
     """Whether an HTTP request is an operator's."""
     keyed: bool | None = scope.get(KEYED)
     return _is_local(scope) if keyed is None else keyed
+
+
+def is_misled(scope: Scope) -> bool:
+    """Whether the connection comes from this machine, through no proxy, but by a name that is not this machine's."""
+    headers = dict(scope["headers"])
+    if not _SPEAKS.isdisjoint(headers):
+        return False
+    client = scope.get(PEER, scope.get("client"))
+    local = client is not None and _is_loopback(client[0])
+    return local and not _names_loopback(headers.get(b"host", b"").decode("latin-1"))
 
 
 class NotesPeer:

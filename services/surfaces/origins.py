@@ -1,10 +1,12 @@
 """Which websites' pages may use this server from a visitor's browser.
 
 A browser names the page's origin in `Origin`; other clients send none, and are never refused for it.
-A page that this server served itself is always welcome. Where no origins are set, `/mcp` takes none
-but those, as MCP asks of servers (a page would else reach a server on the visitor's own machine by
-its agents' door), and the rest is open to all, as OpenEnv's is. Where some are set, they and the own one
-are the only ones, on every path and socket, and those may read answers too (CORS).
+A page that this server served itself is always welcome, which is one whose origin is the name that the
+server was asked by; on this machine only by a loopback name, since any website's name can be made to lead
+here. Where no origins are set, `/mcp` takes none but those, as MCP asks of servers (a page would else reach
+a server on the visitor's own machine by its agents' door), and the rest is open to all, as OpenEnv's is.
+Where some are set, they and the own one are the only ones, on every path and socket, and those may
+read answers too (CORS).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .operators import is_misled
 from .problems import refusal
 
 ANY = "*"
@@ -31,17 +34,19 @@ class Origins:
     def __init__(self, allowed: tuple[str, ...] = ()) -> None:
         self.allowed = allowed
 
-    def check(self, headers: Headers) -> None:
+    def check(self, scope: Scope) -> None:
         """Refuse a page of another website; raises HTTPException."""
-        if not self.welcomes(headers):
+        if not self.welcomes(scope):
             raise HTTPException(403, REFUSED)
 
-    def welcomes(self, headers: Headers) -> bool:
+    def welcomes(self, scope: Scope) -> bool:
         """Whether the request is no browser's, or of a page that may."""
+        headers = Headers(scope=scope)
         origin = headers.get("origin")
         if origin is None or ANY in self.allowed or origin.lower() in self.allowed:
             return True
-        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        own = urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        return own and not is_misled(scope)
 
 
 class OnlyOrigins:
@@ -60,7 +65,7 @@ class OnlyOrigins:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or leave it to the app."""
-        if scope["type"] == "lifespan" or self._origins.welcomes(Headers(scope=scope)):
+        if scope["type"] == "lifespan" or self._origins.welcomes(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await turn_away(receive, send)

@@ -1,7 +1,7 @@
 """OpenEnv's JSON-RPC: its methods, the same over HTTP `/mcp`, on its socket, and in `mcp` frames on `/ws`.
 
     openenv/session/create   a session with its first episode begun, or the one that the path or socket names
-    openenv/session/close    ends it
+    openenv/session/close    ends one that was made so, or by MCP's `initialize`; another is its maker's to end
     tools/list, tools/call   in the session that params, path or socket name, else in one of this call only
 
 A call that names an unknown session is refused, also one that only lists: that is how a lost session is loud.
@@ -55,7 +55,7 @@ async def _carry_out(engine: Engine, call: Call, caller: Caller) -> dict[str, An
         case "openenv/session/create":
             return {"session_id": await _create(engine, caller)}
         case "openenv/session/close":
-            return await _close(engine, call.params, caller.attachment)
+            return await _close(engine, call.params, caller)
         case "tools/list":
             session_id = _session_of(call.params, caller.named)
             if session_id is not None and caller.attachment is None:
@@ -80,15 +80,17 @@ async def _create(engine: Engine, caller: Caller) -> str:
     return item.session_id
 
 
-async def _close(engine: Engine, params: dict[str, Any], attachment: Attachment | None) -> dict[str, Any]:
+async def _close(engine: Engine, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
     session_id = params.get("session_id")
     if not isinstance(session_id, str) or not session_id:
         message = "Invalid params - 'session_id' is required"
         raise InvalidParams(message)
-    if attachment is not None and session_id == attachment.session_id:
+    if caller.attachment is None:
+        _session_of(params, caller.named)
+    elif session_id == caller.attachment.session_id:
         message = "Cannot close active WebSocket-managed session via MCP method"
         raise InvalidRequest(message)
-    if not await engine.end(check_session_id(session_id)):
+    if not await engine.end_for_agent(check_session_id(session_id)):
         raise _unknown(session_id)
     return {"session_id": session_id, "closed": True}
 

@@ -104,6 +104,14 @@ class Exchange:
 
     async def result(self) -> dict[str, Any]:
         """The result of the call; raises what metagame.errors lists."""
+        try:
+            return await self._result()
+        except SessionLost as lost:
+            then = "Whoever made it has to make another." if self.stateless else "Initialize again."
+            message = f"This session does not exist, or no more. {then}"
+            raise SessionLost(message, **lost.fields) from None
+
+    async def _result(self) -> dict[str, Any]:
         if self.stateless:
             check_stateless(self._call, self._headers)
             return self._stamped(await self._stateless())

@@ -224,7 +224,7 @@ def survives(url: str, *more: str) -> subprocess.Popen[str]:
 async def test_a_worker_is_killed_and_comes_back_and_no_step_is_lost(redis_at: RedisServer, tmp_path: Path) -> None:
     with workers(2, METAGAME_REDIS_URL=redis_at.url) as both, balancer(tmp_path, [one.port for one in both]) as front:
         await front.all_up(both)
-        playing = survives(front.url, "6", "--json")
+        playing = survives(front.url, "10", "--json")
         try:
             await until(lambda: len(sessions_at(both[0].url)) >= 12, "sessions of every client")
             both[0].kill()
@@ -232,6 +232,7 @@ async def test_a_worker_is_killed_and_comes_back_and_no_step_is_lost(redis_at: R
             out, err = playing.communicate(timeout=120)
         finally:
             playing.kill()
+            playing.communicate()
         assert playing.returncode == 0, out + err
         found = json.loads(out)
         survival = found["survival"]
@@ -247,7 +248,7 @@ def test_a_pool_that_forgets_is_found_out() -> None:
     """A worker with sessions in its memory, killed and started again on the same port."""
     worker = Worker()
     worker.start()
-    playing = survives(worker.url, "5", "--json")
+    playing = survives(worker.url, "60", "--json")  # its clients end at once when their sessions are lost
     try:
         deadline = time.monotonic() + 30
         while len(sessions_at(worker.url)) < 12:
@@ -258,6 +259,7 @@ def test_a_pool_that_forgets_is_found_out() -> None:
         out, err = playing.communicate(timeout=120)
     finally:
         playing.kill()
+        playing.communicate()
         worker.end()
     assert playing.returncode == 1, out + err
     [survive] = [one for one in json.loads(out)["checks"] if one["name"] == "survive"]
@@ -283,6 +285,7 @@ def test_a_check_that_is_stopped_ends_its_sessions(echo_server: Server, ending: 
         _, said = playing.communicate(timeout=30)
     finally:
         playing.kill()
+        playing.communicate()
     assert playing.returncode == 130, said
     assert said == "Stopped; the sessions it made are ended.\n"
     assert sessions_at(echo_server.url) == []

@@ -66,9 +66,14 @@ def test_a_url_that_names_a_session_is_told_the_servers() -> None:
     assert said == "The URL names a session. Leave /sessions/... out: http://localhost:8000 is the server."
 
 
-@pytest.mark.parametrize("name", ["list", "show", "status", "check", "demo"])
 @pytest.mark.parametrize(
-    "body", ["<html>Welcome</html>", {"detail": "Not Found"}, []], ids=["page", "other API", "list"]
+    ("name", "body"),
+    [
+        ("list", "<html>Welcome</html>"),
+        ("list", {"detail": "Not Found"}),
+        ("list", []),
+        *((name, {"detail": "Not Found"}) for name in ("show", "status", "check", "demo")),
+    ],
 )
 def test_what_is_not_metagame_exits_with_3_and_is_named(name: str, body: object) -> None:
     with scripted({"": Said(404, body)}) as server:

@@ -43,11 +43,3 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/release.md", "make release-check"): RELEASES,
     ("docs/release.md", 'make release-check ARGS="version tree"'): RELEASES,
 }
-
-NOT_YET: dict[tuple[str, str], tuple[str, ...]] = {
-    ("README.md", "metagame check http://localhost:8000"): ("check",),
-    ("docs/guides/operate.md", "metagame pool status http://localhost:8000"): ("pool",),
-    ("docs/guides/operate.md", "curl -s -X POST http://localhost:8000/sessions/rollout-7/reset"): ("sessions",),
-    ("docs/guides/operate.md", "metagame check http://localhost:8000"): ("check",),
-}
-"""Blocks of commands that the command line does not have yet; once it has them they are run, and stand here no more."""

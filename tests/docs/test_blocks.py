@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import yaml
 
 from services import settings
 from tests.docs.blocks import Block, Reader, blocks, documents, matches, pages
-from tests.docs.not_run import NOT_RUN, NOT_YET
+from tests.docs.not_run import NOT_RUN
 from tests.servers import ROOT, serving
 
 RUNS = {"python", "sh"}
@@ -31,8 +30,8 @@ ALL = [block for page in pages() for block in blocks(page)]
 
 
 def is_run(block: Block) -> bool:
-    """Whether the block is code, and in no list of what is not run."""
-    return block.language in RUNS and (block.page, block.first) not in {**NOT_RUN, **NOT_YET}
+    """Whether the block is code, and not in the list of what is not run."""
+    return block.language in RUNS and (block.page, block.first) not in NOT_RUN
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +68,11 @@ def test_every_block_says_what_it_is() -> None:
     assert fences == Counter({page: 2 * number for page, number in Counter(block.page for block in ALL).items()})
 
 
-@pytest.mark.parametrize("entry", [*NOT_RUN, *NOT_YET], ids=str)
-def test_a_list_of_what_is_not_run_has_no_entry_too_many(entry: tuple[str, str]) -> None:
+@pytest.mark.parametrize("entry", NOT_RUN, ids=str)
+def test_the_list_of_what_is_not_run_has_no_entry_too_many(entry: tuple[str, str]) -> None:
     named = [block for block in ALL if (block.page, block.first) == entry and not is_run(block)]
     assert len(named) == 1, "no block begins like this, or several do: take the entry off the list"
     assert named[0].language in RUNS
-
-
-def test_what_is_not_run_because_a_command_is_missing_is_run_once_it_is_there() -> None:
-    for entry, command in NOT_YET.items():
-        asked = subprocess.run(
-            [sys.executable, "-m", "metagame", *command, "--help"], cwd=ROOT, capture_output=True, check=False
-        )
-        assert asked.returncode != 0, f"`metagame {' '.join(command)}` is there: take {entry} off the list NOT_YET"
 
 
 def test_every_make_target_and_every_test_that_a_page_names_exists() -> None:

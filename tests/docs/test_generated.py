@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from mkdocs.exceptions import PluginError
 
 from docsite import hooks, markdown, metrics, openapi, project, python, tables
+from docsite.__main__ import main
 from metagame.errors import TABLE
 from services.meter.exposition import TOLD_OTHERWISE
 from services.meter.layout import FAMILIES
 from services.settings import Settings
+from tests.servers import ROOT
 
 
 def test_the_settings_table_has_a_row_for_each_setting_with_what_it_takes() -> None:
@@ -107,6 +113,39 @@ def test_what_cannot_be_generated_or_shown_stops_the_build() -> None:
         hooks.on_page_content(
             '<figure class="picture" data-picture="cat"></figure>', page, SimpleNamespace(docs_dir="docs")
         )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("[gone](gone.md)", "gone.md"),
+        ("[nowhere](concepts.md#nowhere)", "nowhere"),
+        ("<!-- generated: tea -->", "asks for 'tea'"),
+    ],
+)
+def test_a_page_with_a_mistake_stops_the_build_and_is_named(wrong: str, said: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    with (tmp_path / "docs/start.md").open("a") as page:
+        page.write(f"\n{wrong}\n")
+    config = {"INHERIT": str(ROOT / "mkdocs.yml"), "hooks": [str(ROOT / "docsite/hooks.py")], "watch": []}
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(config | {"site_dir": "site"}))
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", str(tmp_path / "mkdocs.yml")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "start.md" in done.stderr
+    assert said in done.stderr
+
+
+def test_what_is_no_way_to_build_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["publish"])
+    assert left.value.code == 2
+    assert "choose from" in capsys.readouterr().err
 
 
 def test_a_docstrings_arguments_become_a_list_and_its_other_lines_stay() -> None:

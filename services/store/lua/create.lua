@@ -1,6 +1,6 @@
 -- Create a session's record, or say how the one that is there stands to the request.
 -- KEYS: record
--- ARGV: may_create ('1' or '0'), origin (a, n or m), attachment (16 bytes, or ''), generation, entry (20 bytes, or ''), body, ttl_ms, lease_ms
+-- ARGV: may_create ('1' or '0'), origin (a, n, m or g), attachment (16 bytes, or ''), generation, entry (20 bytes, or ''), body, ttl_ms, lease_ms
 -- OUT:  {made} {absent} {unreadable} {replayed, record} {conflict, record} {stale, record}
 -- A record that carries this generation is this call's own work, whose answer was lost. Whatever is shown has its TTL renewed: a write, so that a WAIT for replicas covers it.
 local key = KEYS[1]
