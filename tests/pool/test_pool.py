@@ -31,12 +31,11 @@ def errors_since(before: Told, after: Told) -> dict[str, int]:
     return {code: count for code, count in counts.items() if count}
 
 
-def _steps(url: str, total: int) -> bool:
-    return bool(told(url)["steps"]["total"] == total)
-
-
-def _sockets(url: str, attached: int) -> bool:
-    return bool(told(url)["sessions"]["attached"] == attached)
+def told_all(url: str, *, steps: int, attached: int) -> Told | None:
+    """The answer, once all that was done is in it; another worker may not have heard of it yet."""
+    seen = told(url)
+    whole = (seen["steps"]["total"], seen["sessions"]["attached"]) == (steps, attached)
+    return seen if whole else None
 
 
 async def test_every_worker_tells_of_all_that_was_done_in_the_pool(pool: Pool) -> None:
@@ -49,10 +48,6 @@ async def test_every_worker_tells_of_all_that_was_done_in_the_pool(pool: Pool) -
         anonymous = [await stack.enter_async_context(Socket(worker)) for worker in (first, second, second)]
         for socket in (*named, *anonymous):
             await socket.reset()
-        for number, socket in enumerate((*named, *anonymous), 1):
-            for step in range(1, number + 1):
-                assert await socket.step() == step
-            done += number
         await named[0].ask("step", {"massage": "x"})
         async with httpx.AsyncClient(base_url=pool.balancer.url, trust_env=False) as http:
             name = uuid4().hex
@@ -61,10 +56,14 @@ async def test_every_worker_tells_of_all_that_was_done_in_the_pool(pool: Pool) -
                 await http.post(f"/sessions/{name}/step", json={"action": {"message": "x"}})
             await http.get(f"/sessions/{uuid4().hex}/state")
         done += 4
+        # The last steps are at either worker: a word that has them all has what was done before.
+        for number, socket in enumerate((*named, *anonymous), 1):
+            for step in range(1, number + 1):
+                assert await socket.step() == step
+            done += number
         for url in pool.urls:
-            await until(partial(_steps, url, before["steps"]["total"] + done), "all steps")
-            await until(partial(_sockets, url, 9), "all sockets")
-            after = told(url)
+            total = before["steps"]["total"] + done
+            after = await until(partial(told_all, url, steps=total, attached=9), "all steps and sockets")
             validate(after, SCHEMA)
             assert after["store"] == "redis"
             assert after["sessions"]["anonymous"] == 3
@@ -126,7 +125,7 @@ async def test_a_killed_worker_turns_silent_and_then_goes(pool: Pool) -> None:
         await until(lambda: by_pid(told(alive.url), dead)["state"] == "silent", "silence")
     after = told(alive.url)
     seen = by_pid(after, dead)
-    assert seen["seen_s"] > 6
+    assert seen["seen_s"] >= 6
     assert (seen["steps_per_s"], seen["cpu"]) == (0, 0)
     assert after["sessions"]["attached"] == by_pid(after, alive)["attached"], "its sockets are gone"
     with pool.redis.client() as client:  # rather than wait for half a minute
@@ -243,11 +242,9 @@ async def test_workers_of_one_supervisor_are_told_each_by_itself(redis_at: Redis
                 for _ in range(number):
                     await socket.step()
             for _ in range(4):  # whichever of the two answers
-                await until(partial(_steps, server.url, 36), "all steps")
-                seen = told(server.url)
+                seen = await until(partial(told_all, server.url, steps=36, attached=8), "all steps and sockets")
                 assert len({one["pid"] for one in seen["workers"]} - {server.process.pid}) == 2
                 assert sum(one["steps"] for one in seen["workers"]) == 36
-                await until(partial(_sockets, server.url, 8), "all sockets")
         _refused(server.url, {"X-Forwarded-For": "203.0.113.7"})
 
 
