@@ -74,6 +74,13 @@ def test_a_password_of_redis_is_never_shown(terminal: bool) -> None:
     assert shown.startswith("metagame: serving on http://0.0.0.0:8000")
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_page_that_is_left_out_is_not_announced(terminal: bool) -> None:
+    shown = announced(Settings(web=False), "127.0.0.1", 8000, terminal=terminal)
+    assert "/web" not in shown
+    assert "/docs" in shown
+
+
 def test_links_of_a_server_on_every_address_lead_to_this_machine_and_name_the_root_path() -> None:
     shown = announced(Settings(root_path="/envs/echo"), "::", 8000, terminal=True)
     assert "http://localhost:8000/envs/echo/web" in shown
