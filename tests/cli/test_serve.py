@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import httpx
 import pytest
 
 from metagame.cli import processes
@@ -49,6 +50,8 @@ def test_elsewhere_one_line_says_it(log_format: str) -> None:
     assert server.stdout is not None
     try:
         line = server.stdout.readline()
+        # It is asked to leave once it is there: the line is said before the server has its handlers.
+        assert httpx.get(f"{line.partition(' on ')[2].split()[0]}/health", trust_env=False, timeout=60).is_success
     finally:
         server.terminate()
         rest, _ = server.communicate(timeout=30)
