@@ -94,6 +94,7 @@ def create_app(
         if traces is not None:
             await asyncio.to_thread(traces.shutdown)
         log.info("worker stopped")
+        logs.flush()
 
     app = FastAPIOffline(
         title="Metagame",

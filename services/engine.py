@@ -232,17 +232,17 @@ class Engine:
             outcome = await deadline.write(self.store.make, attachment.session_id, draft)
             if outcome.word is Word.FULL:
                 raise self._pool.full(outcome, None)
-            self.events.made(attachment.session_id, draft.origin)
+            self.events.made(attachment.session_id, draft.origin, attached=True)
             attachment.leased_at = deadline.began
             attachment.holds(Held(draft.generation, EMPTY, draft.origin))
             return attachment
         attachment = Attachment(session_id, anonymous=False, lost=lost, meter=self.meter)
         self.active = True
         await read(self.store, session_id, attachment, self._deadline(), opening=True)
-        snapshot = None if attachment.held is None else attachment.held.snapshot
-        if snapshot is not None:
+        if attachment.held is not None:  # else its reset makes the session
+            snapshot = attachment.held.snapshot
             attachment.seen = snapshot.episode_id
-        self.events.attached(session_id, snapshot, took_over=attachment.took_over)
+            self.events.attached(session_id, snapshot, took_over=attachment.took_over)
         return attachment
 
     async def leave(self, attachment: Attachment, *, closed: bool = False) -> None:

@@ -34,17 +34,21 @@ class Events:
         """Whether resets and steps have lines too."""
 
     def made(
-        self, session_id: str, origin: Origin, *, episode_id: str | None = None, request_id: str | None = None
+        self,
+        session_id: str,
+        origin: Origin,
+        *,
+        attached: bool = False,
+        episode_id: str | None = None,
+        request_id: str | None = None,
     ) -> None:
-        """A session came into being."""
+        """A session came into being, attached to a socket or not."""
         self.meter.count(MADE, origin.word)
-        log.info("session made", origin=origin.word, **_names(session_id, episode_id, request_id))
+        names = _names(session_id, episode_id, request_id)
+        log.info("session made", origin=origin.word, attached=attached, **names)
 
-    def attached(self, session_id: str, snapshot: Snapshot | None, *, took_over: bool) -> None:
-        """A socket opened on a named session: a new one, one that nobody had, or one that another socket had."""
-        if snapshot is None:
-            log.info("socket attached", reason="its reset will make the session", **_names(session_id))
-            return
+    def attached(self, session_id: str, snapshot: Snapshot, *, took_over: bool) -> None:
+        """A socket opened on a session that existed, and that another socket had or none."""
         self.meter.count(RESUMED)
         event, reason = "session resumed", "no socket had it"
         if took_over:

@@ -7,75 +7,136 @@ message's content is never logged, in tracebacks neither. Each line names its wo
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import json
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import orjson
 import structlog
 import structlog.tracebacks
-from structlog.typing import Processor
+
+LATE_S = 0.05
+"""How long a line may wait for others. Written one by one between all else that is done, lines cost three times as
+much, and sockets that open by the thousand would wait for them."""
+
+Fields = dict[str, Any]
+Render = Callable[[str, datetime, Fields], bytes]
+
+
+class Writer:
+    """Writes lines, several at once; a warning and worse at once, with all that wait."""
+
+    def __init__(self, file: BinaryIO, render: Render) -> None:
+        self._file = file
+        self._render = render
+        self._waiting: list[tuple[str, datetime, Fields]] = []
+
+    def info(self, method: str, now: datetime, line: Fields) -> None:
+        """Write it soon; now, where no event loop runs."""
+        self._waiting.append((method, now, line))
+        if len(self._waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_later(LATE_S, self.flush)
+            except RuntimeError:
+                self.flush()
+
+    def warning(self, method: str, now: datetime, line: Fields) -> None:
+        """Write it now."""
+        self._waiting.append((method, now, line))
+        self.flush()
+
+    error = critical = exception = warning
+
+    def flush(self) -> None:
+        """Write what waits."""
+        lines, self._waiting = self._waiting, []
+        if lines:
+            self._file.write(b"".join([self._render(*line) + b"\n" for line in lines]))
+            self._file.flush()
 
 
 def configure(log_format: Literal["console", "json"] | None, worker_id: str) -> None:
     """Set structlog up; without a format a terminal gets lines for people, anything else those for machines."""
     if log_format is None:
         log_format = "console" if sys.stderr.isatty() else "json"
-    heads = [_head(worker_id)]
-    wrapper = structlog.make_filtering_bound_logger(logging.INFO)
+    render = _for_machines(worker_id) if log_format == "json" else _for_people(worker_id)
+    writer = Writer(sys.stderr.buffer, render)
+    atexit.register(writer.flush)
+    structlog.configure(
+        processors=[lambda _logger, method, line: ((method, datetime.now(UTC), line), {})],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: writer,
+        cache_logger_on_first_use=True,
+    )
     if log_format == "json":
-        renderers = _for_machines()
-        factory: Any = structlog.BytesLoggerFactory(sys.stderr.buffer)
-        _take_in(heads, renderers)
-    else:
-        renderers = _for_people()
-        factory = structlog.PrintLoggerFactory(sys.stderr)
-    structlog.configure([*heads, *renderers], wrapper, logger_factory=factory, cache_logger_on_first_use=True)
+        _take_in(writer)
 
 
-def _head(worker_id: str) -> Processor:
-    """When, how bad, what and where stand first in each line."""
-
-    def put_head(_logger: object, method: str, line: MutableMapping[str, Any]) -> dict[str, Any]:
-        now = datetime.now(UTC).isoformat(timespec="microseconds")
-        level = "error" if method == "exception" else method
-        return {"timestamp": f"{now[:-6]}Z", "level": level, "event": line.pop("event"), "worker": worker_id, **line}
-
-    return put_head
+def flush() -> None:
+    """Write what waits: before a worker ends."""
+    writer = structlog.get_config()["logger_factory"]()
+    if isinstance(writer, Writer):
+        writer.flush()
 
 
-def _for_people() -> list[Any]:
+def _head(worker_id: str, method: str, now: datetime, line: Fields) -> Fields:
+    """The line with when, how bad, what and where before all else."""
+    at = now.isoformat(timespec="microseconds")[:-6]
+    level = "error" if method == "exception" else method
+    return {"timestamp": f"{at}Z", "level": level, "event": line.pop("event"), "worker": worker_id, **line}
+
+
+def _for_people(worker_id: str) -> Render:
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+
+    def render(method: str, now: datetime, line: Fields) -> bytes:
+        return console(None, method, _head(worker_id, method, now, line)).encode(errors="backslashreplace")
+
+    return render
 
 
-def _for_machines() -> list[Any]:
+def _for_machines(worker_id: str) -> Render:
     """Tracebacks go without local variables, which hold what clients sent."""
     frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    return [structlog.processors.ExceptionRenderer(frames), structlog.processors.JSONRenderer(serializer=_line)]
+    with_exception = structlog.processors.ExceptionRenderer(frames)
+
+    def render(method: str, now: datetime, line: Fields) -> bytes:
+        fields = with_exception(None, method, _head(worker_id, method, now, line))
+        try:
+            return orjson.dumps(fields, default=repr)
+        except TypeError:  # text that is not Unicode
+            return json.dumps(fields, default=repr).encode()
+
+    return render
 
 
-def _line(fields: Any, default: Callable[[Any], Any]) -> bytes:
-    """The line; orjson takes a tenth of json's time, but no text that is not Unicode."""
-    try:
-        return orjson.dumps(fields, default=default)
-    except TypeError:
-        return json.dumps(fields, default=default).encode()
+class _Handler(logging.Handler):
+    """Takes what is logged by standard means."""
+
+    def __init__(self, writer: Writer) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it."""
+        line: Fields = {"event": record.getMessage(), "logger": record.name}
+        if record.exc_info:
+            line["exc_info"] = record.exc_info
+        method = "warning" if record.levelno >= logging.WARNING else "info"
+        now = datetime.fromtimestamp(record.created, UTC)
+        getattr(self._writer, method)(record.levelname.lower(), now, line)
 
 
-def _take_in(heads: list[Processor], renderers: list[Any]) -> None:
+def _take_in(writer: Writer) -> None:
     """Have what the server and libraries log by standard means be JSON as well."""
-
-    def as_text(_logger: object, _method: str, line: Any) -> str:
-        return bytes(line).decode()
-
-    bare = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=heads, processors=[bare, *renderers, as_text])
-    root = logging.getLogger()
+    server, root = logging.getLogger("uvicorn"), logging.getLogger()
+    if server.handlers:
+        server.handlers = [_Handler(writer)]
     if not root.handlers:
-        root.addHandler(logging.StreamHandler(sys.stderr))
-    for handler in [*root.handlers, *logging.getLogger("uvicorn").handlers]:
-        handler.setFormatter(formatter)
+        root.addHandler(_Handler(writer))

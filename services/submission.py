@@ -240,8 +240,13 @@ class Submission:
             self._count("unknown" if self._deadline.unknown else "refused")
             raise
         if outcome.word is Word.MADE:
-            episode_id, request_id = self._after.episode_id, self.request_id
-            self._pool.events.made(self._session_id, self._origin(), episode_id=episode_id, request_id=request_id)
+            self._pool.events.made(
+                self._session_id,
+                self._origin(),
+                attached=self._attachment is not None,
+                episode_id=self._after.episode_id,
+                request_id=self.request_id,
+            )
         if outcome.word is not Word.FULL:  # a session refused, and no commit
             self._count("committed" if outcome.word is Word.MADE else outcome.word.value)
         return outcome

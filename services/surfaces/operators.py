@@ -2,8 +2,9 @@
 
 Where API keys are set, whoever sends one. Where none are, whoever asks from this machine itself: by a
 connection from a loopback address, through no proxy but such as say for whom they ask, for loopback
-addresses only, and of a server that the request calls by a loopback name. That last rule is against a
-page whose own name was made to lead to this machine.
+addresses only, of a server that the request calls by a loopback name, and from no other website's page in a
+browser here. The name is against a page whose own name was made to lead to this machine; and a page of another
+website might read the answer, where METAGAME_ALLOWED_ORIGINS lets it play.
 
 A server may take a client's address from X-Forwarded-For, where anybody may write what they like, and one that
 trusts every proxy takes the first that stands there. So that header is never a reason to believe, only one to
@@ -76,21 +77,26 @@ class NotesPeer:
 
 
 def _is_local(scope: Scope) -> bool:
-    hosts: list[bytes] = []
-    said: list[bytes] = []
+    hosts: list[str] = []
+    origins: list[str] = []
+    said: list[str] = []
     for name, value in scope["headers"]:
         if name == b"host":
-            hosts.append(value)
+            hosts.append(value.decode("latin-1"))
+        elif name == b"origin":
+            origins.append(value.decode("latin-1"))
         elif name in _SPEAKS_FOR:
-            said.append(value)
+            said += value.decode("latin-1").split(",")
         elif name == _SPEAKS_IN_OTHER_WORDS:
             return False
-    if len(hosts) != 1 or not _names_loopback(hosts[0].decode("latin-1")):
+    if len(hosts) != 1 or not _names_loopback(hosts[0]):
+        return False
+    if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
         return False
     client = scope.get(PEER, None if said else scope.get("client"))
     if client is None or not _is_loopback(client[0]):
         return False
-    return all(_is_loopback(one) for line in said for one in line.decode("latin-1").split(","))
+    return all(map(_is_loopback, said))
 
 
 def _names_loopback(host: str) -> bool:

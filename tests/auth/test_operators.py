@@ -94,6 +94,16 @@ def test_all_the_headers_of_that_name_count() -> None:
     assert not is_operator(both)
 
 
+@pytest.mark.parametrize("origin", ["http://localhost:8000", "https://LOCALHOST:8000"])
+def test_the_servers_own_page_in_a_browser_here_is_let_in(origin: str) -> None:
+    assert is_operator(scope(origin=origin))
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost", "http://localhost:3000", "null", ""])
+def test_a_page_of_another_website_in_a_browser_here_is_not(origin: str) -> None:
+    assert not is_operator(scope(origin=origin))
+
+
 def test_what_is_forwarded_in_words_that_are_not_read_is_refused() -> None:
     assert not is_operator(scope(forwarded="for=127.0.0.1") | {PEER: HERE})
 
@@ -128,6 +138,15 @@ def test_a_refusal_says_what_to_do_and_shows_no_id(echo_server: Server) -> None:
     assert type(error) is Forbidden
     assert "METAGAME_API_KEYS" in error.message
     assert "theirs" not in refused.text
+
+
+def test_a_website_that_may_play_here_does_not_see_the_pool_of_whoever_visits_it() -> None:
+    with run_server(METAGAME_ALLOWED_ORIGINS="*") as server:
+        page = {"origin": "https://evil.example"}
+        assert httpx.post(f"{server.url}/sessions", headers=page, trust_env=False).status_code == 201
+        for path in ("/sessions", "/pool"):
+            assert httpx.get(server.url + path, headers=page, trust_env=False).status_code == 403
+            assert httpx.get(server.url + path, headers={"origin": server.url}, trust_env=False).status_code == 200
 
 
 def test_one_session_stays_open_to_whoever_has_its_id(echo_server: Server) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import os
 import pty
@@ -10,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from metagame import __version__
+from services.logs import Writer
 from services.records import session_hash
 from tests.logs.lines import Line, events, lines, until
 from tests.redis_servers import RedisServer, redis_server
@@ -70,13 +74,9 @@ def test_the_life_of_a_named_session(server: Server) -> None:
     path, session = f"/sessions/{session_id}/ws", session_hash(session_id)
     about = {"session": session, "episode": "e-1"}
     with opened(server, path) as first:
-        assert told(until(server, "socket attached")) == {
-            "session": session,
-            "reason": "its reset will make the session",
-        }
         ask(first, "reset", request_id, episode_id="e-1")
         made = until(server, "session made")
-        assert told(made) == about | {"origin": "named", "request": session_hash(request_id)}
+        assert told(made) == about | {"origin": "named", "attached": True, "request": session_hash(request_id)}
         ask(first, "step", message="one")
     assert told(until(server, "socket detached")) == about | {"reason": "left"}
     with opened(server, path) as second:
@@ -90,13 +90,13 @@ def test_the_life_of_a_named_session(server: Server) -> None:
             third.send(json.dumps({"type": "close"}))
             assert told(until(server, "session ended")) == about | {"reason": "closed"}
     names = [line["event"] for line in events(server, session)]
-    assert len(names) == 8, "one line an event, and none for a step"
+    assert len(names) == 7, "one line an event, and none for a step"
 
 
 def test_the_life_of_a_session_without_a_name(server: Server) -> None:
     with opened(server, "/ws") as one:
         made = until(server, "session made")
-        assert told(made) == {"session": made["session"], "origin": "anonymous"}
+        assert told(made) == {"session": made["session"], "origin": "anonymous", "attached": True}
         ask(one, "reset", episode_id="e-2")
     ended = until(server, "session ended")
     assert told(ended) == {"session": made["session"], "episode": "e-2", "reason": "left"}
@@ -107,7 +107,7 @@ def test_the_life_of_a_session_that_was_asked_for(server: Server, http: httpx.Cl
     assert http.post("/sessions", json={"session_id": "asked"}).status_code == 201
     assert http.delete("/sessions/asked").status_code == 204
     about = {"session": session_hash("asked")}
-    assert told(until(server, "session made")) == about | {"origin": "made"}
+    assert told(until(server, "session made")) == about | {"origin": "made", "attached": False}
     assert told(until(server, "session ended")) == about | {"reason": "asked"}
     assert [line["event"] for line in events(server, about["session"])] == ["session made", "session ended"]
 
@@ -168,6 +168,41 @@ def test_what_the_server_beneath_logs_is_json_too(server: Server) -> None:
         wire.sendall(b"this is no request\r\n\r\n")
         wire.recv(1000)
     assert until(server, "Invalid HTTP request received.")["level"] == "warning"
+
+
+def test_lines_are_written_together_and_a_warning_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.logs.LATE_S", 0.01)
+    file, now = Written(), datetime.now(UTC)
+    writer = Writer(file, lambda method, _, line: f"{method} {line['event']}".encode())
+
+    async def turn() -> None:
+        writer.info("info", now, {"event": "1"})
+        writer.info("info", now, {"event": "2"})
+        assert file.writes == []
+        async with asyncio.timeout(10):
+            await file.written.wait()
+        assert file.writes == [b"info 1\ninfo 2\n"]
+        writer.info("info", now, {"event": "3"})
+        writer.warning("error", now, {"event": "4"})
+        assert file.writes[1:] == [b"info 3\nerror 4\n"]
+
+    asyncio.run(turn())
+    writer.info("info", now, {"event": "5"})
+    assert file.writes[2:] == [b"info 5\n"], "where no event loop runs it does not wait"
+
+
+class Written(io.BytesIO):
+    """A file that remembers what was written at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.written = asyncio.Event()
+
+    def write(self, data: Any, /) -> int:
+        self.writes.append(bytes(data))
+        self.written.set()
+        return len(data)
 
 
 @pytest.mark.parametrize("asked", ["console", None])

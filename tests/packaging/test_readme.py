@@ -84,6 +84,12 @@ def _rows(header: str) -> list[str]:
 def _setting(field: Any) -> str:
     name, *openenv_names = [str(choice) for choice in field.validation_alias.choices]
     default = field.default
-    plain = f"{default:g}" if isinstance(default, float) else str(default).lower() if default is True else str(default)
+    plain = (
+        f"{default:g}"
+        if isinstance(default, float)
+        else str(default).lower()
+        if isinstance(default, bool)
+        else str(default)
+    )
     shown = "unset" if default is None else f"`{plain}`"
     return f"| `{name}`{''.join(f' (`{other}`)' for other in openenv_names)} | {shown} | {field.description} |"

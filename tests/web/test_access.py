@@ -100,6 +100,14 @@ async def test_the_pool_and_its_dialogs(
     visitor.expected.append("404")
 
 
+async def test_a_long_text_is_in_reach_of_the_keyboard(balanced: Balanced, visit: Visit, artifacts: Path) -> None:
+    visitor: Visitor = await visit(balanced.url)
+    await visitor.goto()
+    await start(visitor.page)
+    await step(visitor.page, "word " * 1_000, 1)
+    await check(visitor.page, artifacts / "play-long-wide-light")
+
+
 async def test_the_theme_is_chosen_and_kept(balanced: Balanced, visit: Visit) -> None:
     visitor: Visitor = await visit(balanced.url)
     page = visitor.page

@@ -154,6 +154,19 @@ async def test_a_full_pool_is_said_and_tried_again(visit: Visit) -> None:
         await expect(page.locator("#stat-step")).to_have_text("0")
 
 
+async def test_a_step_that_is_larger_than_the_server_takes_costs_nothing(visit: Visit) -> None:
+    with run_server(METAGAME_MAX_FRAME_BYTES="1024") as server:
+        visitor: Visitor = await visit(server.url)
+        page = visitor.page
+        await visitor.goto()
+        await start(page)
+        await page.get_by_label("Message").fill("x" * 2_000)
+        await page.get_by_role("button", name="Send step").click()
+        await expect(page.locator("#act-complaint")).to_contain_text("larger than the server takes")
+        await expect(page.locator("#connection")).to_contain_text("Reconnected, step 0")
+        await step(page, "abc", 1)
+
+
 async def test_without_scripts_the_page_says_what_it_needs(visit: Visit) -> None:
     with run_server() as server:
         visitor: Visitor = await visit(server.url, java_script_enabled=False)

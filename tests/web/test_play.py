@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from pathlib import Path
 
 import httpx
 import pytest
@@ -64,9 +65,12 @@ async def test_an_episode_is_played_and_every_frame_is_shown(balanced: Balanced,
     assert await stands(balanced.url, visitor.session_id) == ("from the page", 2)
 
     kinds = await page.locator("#frames .kind").all_inner_texts()
-    sent = [kind.split()[-1] for kind in reversed(kinds)]
-    assert sent == ["reset", "observation", "step", "observation", "step", "observation"]
+    words = [kind.split()[-1] for kind in reversed(kinds)]
+    # On a busy machine Redis may be late; the request then went out again.
+    answered = [pair for pair in zip(words[::2], words[1::2], strict=True) if pair[1] != "error"]
+    assert answered == [("reset", "observation"), ("step", "observation"), ("step", "observation")]
     await page.locator("#frames summary").nth(1).click()
+    await expect(page.locator("#frames pre").nth(1)).to_contain_text("request_id")
     shown = json.loads(await page.locator("#frames pre").nth(1).inner_text())
     assert shown["data"] == {"message": "abc"}
     assert shown["expect"] == {"episode_id": "from the page", "step_count": 1}
@@ -108,6 +112,31 @@ async def test_a_killed_worker_is_seen_and_costs_nothing(balanced: Balanced, vis
     await running(killed)
 
 
+async def test_without_any_worker_the_page_says_so_and_goes_on_when_one_is_back(
+    balanced: Balanced, visit: Visit, artifacts: Path
+) -> None:
+    visitor: Visitor = await visit(balanced.url)
+    visitor.expected += [SOCKET_BROKE, "503"]
+    page = visitor.page
+    await visitor.goto()
+    await start(page, episode_id="one")
+    await step(page, "abc", 1)
+    for worker in balanced.workers:
+        await asyncio.to_thread(worker.kill)
+    await page.get_by_label("Message").fill("sent while nobody was there")
+    await page.get_by_role("button", name="Send step").click()
+    await expect(page.locator("#play-notice")).to_contain_text("No worker is ready, and nothing was done.")
+    await expect(page.get_by_role("button", name="Stop trying")).to_be_visible()
+    await page.screenshot(path=artifacts / "play-away-wide-light.png", full_page=True)
+    await running(*balanced.workers)
+    await expect(page.locator("#connection")).to_have_text("Reconnected, step 2")
+    await expect(page.locator("#history tr").nth(1)).to_contain_text("reconnected")
+    await expect(page.locator("#frames .tag")).to_have_count(0)  # it was never sent before
+    await expect(page.locator("#play-notice")).to_be_hidden()
+    await page.screenshot(path=artifacts / "play-reconnected-wide-light.png", full_page=True)
+    assert await stands(balanced.url, visitor.session_id) == ("one", 2)
+
+
 async def test_a_worker_that_drains_hands_the_page_over(balanced: Balanced, visit: Visit) -> None:
     visitor: Visitor = await visit(balanced.url)
     visitor.expected.append(SOCKET_BROKE)
@@ -145,6 +174,32 @@ async def test_a_step_whose_worker_died_before_it_answered_counts_once(faulty_fi
     await expect(page.locator("#stat-total")).to_have_text("0.6")
     assert await stands(both.url, visitor.session_id) == ("one", 2)
     await expect(page.locator("#frames .tag")).to_have_text("again")
+
+
+async def test_a_frozen_worker_is_left_and_what_it_does_when_it_wakes_does_not_count(
+    balanced: Balanced, visit: Visit
+) -> None:
+    visitor: Visitor = await visit(balanced.url)
+    visitor.expected.append(SOCKET_BROKE)
+    page = visitor.page
+    await page.clock.install()
+    await visitor.goto()
+    await start(page, episode_id="one")
+    await step(page, "abc", 1)
+    frozen = await holder(balanced)
+    frozen.send(signal.SIGSTOP)
+    try:
+        await page.get_by_label("Message").fill("abc")
+        await page.get_by_role("button", name="Send step").click()
+        await expect(page.locator("#act-button")).to_have_text("Sending")
+        await page.clock.fast_forward(16_000)
+        await expect(page.locator("#stat-step")).to_have_text("2")
+        await expect(page.locator("#frames .tag")).to_have_text("again")
+    finally:
+        frozen.send(signal.SIGCONT)
+    await balanced.all_up()
+    await step(page, "abc", 3)
+    assert await stands(balanced.url, visitor.session_id) == ("one", 3)
 
 
 async def test_a_step_that_was_under_way_when_the_page_went_is_sent_again_by_the_next(

@@ -151,7 +151,7 @@ DESCRIBED = (
         ("openapi",),
         (
             'body.paths./mcp: ["post"] -> ["delete", "post"]',
-            'body.paths./sessions/{session_id}/mcp: + ["delete", "post"]',
+            'body.paths./sessions/{session_id}/mcp: + ["post"]',
         ),
     ),
 )

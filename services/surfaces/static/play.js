@@ -8,6 +8,8 @@ import { Problem, ask, linkTo } from "./net.js";
 import { Session } from "./session.js";
 
 const SHOWN_TEXT = 160;
+/** Text as long as this may need scrolling, and so be in reach of the keyboard. */
+const SCROLLED_TEXT = 300;
 const MAX_SEED = 2n ** 63n - 1n;
 const NAME = /^[A-Za-z0-9._-]{1,128}$/;
 const BACK_SHOWN_MS = 8_000;
@@ -347,7 +349,7 @@ export class Play {
     const rows = [...Object.entries(fields), ["reward", last.reward], ["done", last.done]];
     if (metadata && Object.keys(metadata).length > 0) rows.push(["metadata", metadata]);
     byId("seen").replaceChildren(
-      ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", { class: typeof value === "string" ? "text" : "mono" }, shown(value)))),
+      ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", { class: typeof value === "string" ? "text" : "mono", tabindex: shown(value).length > SCROLLED_TEXT ? "0" : null }, shown(value)))),
     );
   }
 
@@ -376,7 +378,7 @@ export class Play {
       trouble("bad", "The server refused this session", session.why, ["Try again", () => session.again()], renew);
     } else if (session?.failing) {
       // Not at once: most of the time the next attempt finds another worker before anybody could read this.
-      trouble("warn", "Connection lost", `${session.why || "The socket closed."} Trying again by itself: the episode goes on where it was.`, ["Try now", () => session.hurry()]);
+      trouble("warn", "Connection lost", `${session.why === "" ? "" : `It is said: “${session.why}” `}This page tries again by itself, and the episode goes on where it was.`, ["Try now", () => session.hurry()]);
     } else if (this.#troubled && ["open", "new", "ended"].includes(state)) {
       byId("play-notice").hidden = true;
     }
@@ -401,7 +403,7 @@ function row(event) {
 }
 
 const MARKS = {
-  reconnected: "reconnected: same session, same episode, same step",
+  reconnected: "reconnected: same session, same episode",
   resumed: "page loaded again: same session, same episode",
   moved: "the session was moved by somebody else",
 };

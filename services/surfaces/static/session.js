@@ -41,7 +41,7 @@ export class Session extends EventTarget {
     this.totalSince = before?.totalSince ?? 0;
     this.pending = before?.pending ?? null;
     this.resumed = !fresh;
-    this.#resent = this.pending !== null;
+    this.#sent = this.pending !== null;
   }
 
   #socket = null;
@@ -51,7 +51,7 @@ export class Session extends EventTarget {
   #failures = 0;
   #timer = null;
   #limit = null;
-  #resent = false;
+  #sent = false;
   #wasOpen = false;
 
   get #name() {
@@ -142,7 +142,7 @@ export class Session extends EventTarget {
   #act(frame) {
     if (this.pending !== null) return;
     this.pending = { ...frame, request_id: randomHex(), ...this.#expect };
-    this.#resent = false;
+    this.#sent = false;
     this.#keep();
     if (this.state === "open" && this.#asked === null) this.#send(this.pending);
     else if (this.state === "new" || this.state === "waiting") this.connect();
@@ -164,7 +164,9 @@ export class Session extends EventTarget {
     const text = JSON.stringify(frame);
     this.#asked = { frame, at: performance.now() };
     this.#socket.send(text);
-    this.#show("out", text, frame === this.pending && this.#resent);
+    const isPending = frame === this.pending;
+    this.#show("out", text, isPending && this.#sent);
+    this.#sent ||= isPending;
     this.#within(ANSWER_TIMEOUT_MS);
   }
 
@@ -195,27 +197,32 @@ export class Session extends EventTarget {
     const moved =
       this.stands !== null && (this.stands.episode_id !== data.episode_id || this.stands.step_count !== data.step_count);
     if (moved || this.stands === null) this.#standsAt(data);
-    this.#settled(moved);
+    const back = this.#cameBack(moved);
+    this.#settled(back, moved);
     if (this.pending !== null) this.#send(this.pending); // asked for while this was under way
   }
 
-  /** On a new socket all is as it was, or has moved; both are said. */
-  #settled(moved = false) {
-    const back = this.#wasOpen || this.resumed;
+  /** What is to be said of a socket on which the session was found: noted where the events stand. */
+  #cameBack(moved) {
+    const kind = moved ? "moved" : this.#wasOpen ? "reconnected" : this.resumed ? "resumed" : null;
+    if (kind !== null) this.#note(kind);
+    return kind;
+  }
+
+  #settled(back, moved = false) {
+    const reloaded = !this.#wasOpen;
+    this.why = "";
     this.#failures = 0;
-    this.#resent = false;
-    if (back || moved) {
-      this.#note(moved ? "moved" : this.#wasOpen ? "reconnected" : "resumed");
-      this.dispatchEvent(new CustomEvent("back", { detail: { moved, reloaded: !this.#wasOpen } }));
-    }
     this.#wasOpen = false;
     this.resumed = false;
     this.#keep();
+    if (back !== null) this.dispatchEvent(new CustomEvent("back", { detail: { moved, reloaded } }));
     this.#changed();
   }
 
   #answered({ frame, at }, data) {
     const isReset = frame.type === "reset";
+    const back = this.#cameBack(false);
     this.stands = isReset
       ? { episode_id: frame.data.episode_id, step_count: 0 }
       : { ...this.stands, step_count: this.stands.step_count + 1 };
@@ -225,7 +232,6 @@ export class Session extends EventTarget {
     }
     this.total += typeof data.reward === "number" ? data.reward : 0;
     this.done = data.done === true;
-    this.why = "";
     this.pending = null;
     this.last = data;
     const event = {
@@ -238,10 +244,7 @@ export class Session extends EventTarget {
     };
     if (isReset) this.events = [];
     this.#remember(event);
-    if (this.#wasOpen || this.resumed) this.#settled();
-    this.#failures = 0;
-    this.#resent = false;
-    this.#keep();
+    this.#settled(back);
     this.dispatchEvent(new CustomEvent("answer", { detail: event }));
     this.#changed();
   }
@@ -277,7 +280,6 @@ export class Session extends EventTarget {
   /** Nothing is lost: the same request goes out again in a moment, on this socket if it stays. */
   #sendSoon(frame, why) {
     const socket = this.#socket;
-    this.#resent = true;
     this.#become("open", why);
     this.#timer = setTimeout(() => {
       if (this.#socket === socket) this.#send(this.pending ?? frame);
@@ -317,7 +319,6 @@ export class Session extends EventTarget {
 
   #wait(opened, why = "") {
     if (opened && !this.resumed && this.stands !== null) this.#wasOpen = true;
-    if (this.pending !== null) this.#resent = true;
     const pause = this.#pause();
     this.#become("waiting", why);
     this.#timer = setTimeout(() => this.connect(), pause);
