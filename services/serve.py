@@ -90,12 +90,13 @@ def announced(settings: Settings, host: str, port: int, *, terminal: bool) -> st
     store = "this process's memory" if settings.redis_url is None else hide_password(settings.redis_url)
     workers = f"{settings.workers} worker{'' if settings.workers == 1 else 's'}"
     if not terminal:
-        paths = "page at /web, docs at /docs, metrics at /metrics, pool at /pool"
+        page = "page at /web, " if settings.web else ""
+        paths = f"{page}docs at /docs, metrics at /metrics, pool at /pool"
         return f"{serving}  ({paths}; {workers}, sessions in {store}; Ctrl-C stops)"
     # Links that can be opened here: nobody is reached at the address that stands for all of them.
     here = url_of("localhost" if host in EVERY_ADDRESS else host, port) + (settings.root_path or "")
     rows = (
-        ("page", f"{here}/web"),
+        *((("page", f"{here}/web"),) if settings.web else ()),
         ("API docs", f"{here}/docs"),
         ("metrics", f"{here}/metrics"),
         ("pool", f"metagame pool watch {here}"),

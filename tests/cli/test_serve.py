@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import httpx
 import pytest
 
 from metagame.cli import processes
@@ -49,6 +50,8 @@ def test_elsewhere_one_line_says_it(log_format: str) -> None:
     assert server.stdout is not None
     try:
         line = server.stdout.readline()
+        # It is asked to leave once it is there: the line is said before the server has its handlers.
+        assert httpx.get(f"{line.partition(' on ')[2].split()[0]}/health", trust_env=False, timeout=60).is_success
     finally:
         server.terminate()
         rest, _ = server.communicate(timeout=30)
@@ -72,6 +75,13 @@ def test_a_password_of_redis_is_never_shown(terminal: bool) -> None:
     assert "redis://***@redis.example:6379/0" in shown
     assert "4 workers" in shown or "workers   4" in shown
     assert shown.startswith("metagame: serving on http://0.0.0.0:8000")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_page_that_is_left_out_is_not_announced(terminal: bool) -> None:
+    shown = announced(Settings(web=False), "127.0.0.1", 8000, terminal=terminal)
+    assert "/web" not in shown
+    assert "/docs" in shown
 
 
 def test_links_of_a_server_on_every_address_lead_to_this_machine_and_name_the_root_path() -> None:
