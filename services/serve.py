@@ -22,6 +22,7 @@ from .surfaces.protocol import SocketProtocol
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 15
 KEEPALIVE_PROBES = 4
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 4096
 """Connections that may wait to be accepted, as many as Linux allows unless told otherwise: clients come all at once."""
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - whoever set it meant it
@@ -36,6 +37,17 @@ class Config(uvicorn.Config):
         """Load the app, and stand before what replaces addresses by headers."""
         super().load()
         self.loaded_app = NotesPeer(self.loaded_app)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which takes the signals that waited for it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Have them stop the server from here on."""
+        with super().capture_signals():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+            yield
 
 
 def config_of(settings: Settings, app: str) -> uvicorn.Config:
@@ -68,6 +80,10 @@ def serve(settings: Settings, app: str) -> int:
     allow_open_files()
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
+    if settings.workers == 1:
+        # Until the server listens to signals one that comes waits: what a handler raises while a module is imported
+        # may be lost in a callback of Python's own, and the signal with it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     people = sys.stdout.isatty() and settings.log_format != "json"
     print(announced(settings, host, port, terminal=people), flush=True)  # noqa: T201 - the command's output
     if settings.workers > 1:
@@ -75,9 +91,9 @@ def serve(settings: Settings, app: str) -> int:
             Multiprocess(config, sockets=[listener]).run()
         return 0
     # uvicorn raises the signal that stopped it once more when all is done: the way out, and no failure.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, lambda *_: sys.exit(0))
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config).run(sockets=[listener])
     return 0
 
 

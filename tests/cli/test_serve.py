@@ -61,6 +61,23 @@ def test_elsewhere_one_line_says_it(log_format: str) -> None:
     assert rest == ""
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_that_comes_while_it_starts_is_not_lost(number: signal.Signals) -> None:
+    for _ in range(3):
+        command = [sys.executable, "-m", "metagame", "serve", "--port", "0"]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        try:
+            server.stdout.readline()
+            server.send_signal(number)
+            _, said = server.communicate(timeout=30)
+        finally:
+            server.kill()
+            server.communicate()
+        assert server.returncode == 0, said
+        assert "Traceback" not in said
+
+
 def test_json_logs_on_a_terminal_are_for_machines_too() -> None:
     with on_terminal("serve", "--port", "0", "--log-format", "json", columns=300) as terminal:
         line = terminal.until("Ctrl-C stops)").splitlines()[0]
