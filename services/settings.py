@@ -20,6 +20,8 @@ from metagame.wire.keys import FORM, is_key
 
 PREFIX = "METAGAME_"
 TESTS = "METAGAME_TEST_"
+OF_CLIENTS = {"METAGAME_API_KEY"}
+"""Variables that a client or the command line reads, maybe in the shell that starts the server."""
 OWN_SEGMENTS = frozenset(
     {
         *("reset", "step", "state", "ws", "sessions"),
@@ -333,7 +335,7 @@ def load_settings(**flags: Any) -> Settings:
 def unknown_variables() -> dict[str, list[str]]:
     """Variables with our prefix that are no setting, each with the settings that it may have been meant to be."""
     known = [choice for field in Settings.model_fields.values() for choice in _choices(field)]
-    unknown = {name for name in os.environ if name.startswith(PREFIX) and name not in known}
+    unknown = {name for name in os.environ if name.startswith(PREFIX) and name not in known} - OF_CLIENTS
     return {name: get_close_matches(name, known, 1) for name in sorted(unknown) if not name.startswith(TESTS)}
 
 
