@@ -80,6 +80,7 @@ class Load:
 def test_a_scrape_adds_up_to_what_the_load_did_though_workers_are_killed(redis_at: RedisServer, tmp_path: Path) -> None:
     environment = {"METAGAME_REDIS_URL": redis_at.url, "METAGAME_WORKERS": str(WORKERS), "TMPDIR": str(tmp_path)}
     with run_server(**environment) as server, ExitStack() as stack:
+        stack.callback(server.terminate)  # killed alone, as when this fails, it would leave its workers
         until(lambda: serving(server) == WORKERS, "all workers")
         load = Load(server, stack)
         for number in range(SOCKETS):
