@@ -38,7 +38,7 @@ WINDOW_S = 10.0
 """How far back latencies go."""
 RATE_S = 3.0
 """How far back rates go: over one turn of telling they would jump."""
-STEPS = (("http", "step"), ("websocket", "step"), ("mcp", "tools/call"))
+STEPS = (("http", "step"), ("web", "step"), ("websocket", "step"), ("mcp", "tools/call"))
 """Requests that are steps, by surface and operation."""
 BOUNDS_MS = tuple(bound * 1000 / NANO for bound in DURATIONS_NS)
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}

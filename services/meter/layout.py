@@ -32,6 +32,7 @@ BATCH_SUM = len(BATCH_SIZES) + 1
 
 OPERATIONS = {
     "http": ("reset", "step", "state", "make", "list", "inspect", "end"),
+    "web": ("reset", "step", "state"),
     "websocket": ("connect", "reset", "step", "state", "mcp", "close", "unreadable"),
     "mcp": ("connect", "initialize", "tools/list", "tools/call", "session/create", "session/close", "other"),
 }
@@ -172,7 +173,7 @@ ROUND_TRIPS = _family(
 GIVEN_UP = _family("metagame_redis_given_up", "Times that a Redis was found not to work.")
 MADE = _family(
     "metagame_sessions_made",
-    "Sessions made, by who made them: a socket without a name, a reset, or an explicit request.",
+    "Sessions made, by who made them: a socket without a name, a reset, an explicit request, or an agent.",
     "counter",
     ("origin",),
     _each("anonymous", "named", "made", "agent"),

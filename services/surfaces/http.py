@@ -40,7 +40,6 @@ from .problems import JSON
 from .shortcut import Handler
 
 IDEMPOTENCY_KEY = "idempotency-key"
-SURFACE = "http"
 MAX_PAGE = 1000
 
 P = ParamSpec("P")
@@ -54,7 +53,7 @@ def counted(operation: str) -> Callable[[Method[P]], Method[P]]:
     def around(handler: Method[P]) -> Method[P]:
         @wraps(handler)
         async def count(self: HttpSurface, /, *args: P.args, **kwargs: P.kwargs) -> Response:
-            with self._engine.meter.timed(SURFACE, operation):
+            with self._engine.meter.timed(self.surface, operation):
                 return await handler(self, *args, **kwargs)
 
         return count
@@ -65,6 +64,8 @@ def counted(operation: str) -> Callable[[Method[P]], Method[P]]:
 class HttpSurface:
     """The handlers; each decodes, asks the engine, encodes."""
 
+    surface = "http"
+    """As its requests are counted."""
     decode_step = staticmethod(decode_step_body)
     encode = staticmethod(observation_body)
 

@@ -56,6 +56,7 @@ def _sending(name: str) -> Callable[[Request], Awaitable[Response]]:
 class PageHttp(HttpSurface):
     """OpenEnv's HTTP, in the shapes of its page."""
 
+    surface = "web"
     decode_step = staticmethod(decode_page_step)
     encode = staticmethod(page_observation_body)
 

@@ -120,8 +120,10 @@ async def test_sessions_are_counted_by_who_made_them(engine: Engine, meter: Mete
     await engine.reset("s", reset("again"))
     await engine.make("m")
     await engine.make("m")
+    await engine.end("m")
+    await engine.make("g", begun=True)
     made = {origin: MADE.total(meter.cells, origin=origin) for (origin,), _ in MADE.cells()}
-    assert made == {"anonymous": 1, "named": 1, "made": 1}
+    assert made == {"anonymous": 1, "named": 1, "made": 1, "agent": 1}
     with pytest.raises(MetaGameError):
         await engine.reset("t", reset())
     assert REFUSED.total(meter.cells, reason="capacity") == REFUSED.total(meter.cells) == 1
