@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import multiprocessing
 import os
 import sys
@@ -54,6 +55,15 @@ if TYPE_CHECKING:
 
 SETTINGS_EXIT = 2
 WEBSOCKET_PATHS = ("/ws", "/sessions/{session_id}/ws")
+_EXPORTER = "opentelemetry.exporter"
+TRACING = (
+    "opentelemetry.sdk",
+    _EXPORTER,
+    f"{_EXPORTER}.otlp",
+    f"{_EXPORTER}.otlp.proto",
+    f"{_EXPORTER}.otlp.proto.http",
+)
+"""What the extra brings; the API alone comes with FastAPI."""
 YOUNG_OBJECTS = 100_000
 """New objects after which garbage is sought among them: with Python's 700, opening sockets costs an eighth more."""
 
@@ -170,15 +180,19 @@ def open_traces(settings: Settings) -> Traces | None:
     """What traces where the settings ask for it; raises SettingsError where its libraries are missing."""
     if settings.traces == "off":
         return None
-    try:
-        from .tracing import Traces  # noqa: PLC0415 - off loads none of it
-    except ModuleNotFoundError:
+    _check_traces(settings)
+    from .tracing import Traces  # noqa: PLC0415 - off loads none of it
+
+    return Traces(settings.traces, system="memory" if settings.redis_url is None else "redis")
+
+
+def _check_traces(settings: Settings) -> None:
+    if settings.traces != "off" and any(importlib.util.find_spec(name) is None for name in TRACING):
         message = (
             f"{PREFIX}TRACES is {settings.traces!r}, but OpenTelemetry is not installed:"
             ' pip install "openenv-metagame[otel]", or unset it.'
         )
-        raise SettingsError(message) from None
-    return Traces(settings.traces, system="memory" if settings.redis_url is None else "redis")
+        raise SettingsError(message)
 
 
 def spare_the_collector() -> None:
@@ -195,6 +209,7 @@ def main(**flags: Any) -> int:
     try:
         settings = load_settings(**flags)
         open_store(settings)
+        _check_traces(settings)
         # Worker processes build their app from the environment.
         os.environ.update({PREFIX + name.upper(): str(value) for name, value in flags.items() if value is not None})
         return serve(settings, f"{__package__}.app:app")

@@ -96,9 +96,15 @@ def _for_people(worker_id: str) -> Render:
     console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
 
     def render(method: str, now: datetime, line: Fields) -> bytes:
-        return console(None, method, _head(worker_id, method, now, line)).encode(errors="backslashreplace")
+        shown = {name: _visible(value) if isinstance(value, str) else value for name, value in line.items()}
+        return console(None, method, _head(worker_id, method, now, shown)).encode(errors="backslashreplace")
 
     return render
+
+
+def _visible(text: str) -> str:
+    """What a client named, in signs that a terminal shows and does not obey."""
+    return text if text.isprintable() else "".join(one if one.isprintable() or one == "\n" else "�" for one in text)
 
 
 def _for_machines(worker_id: str) -> Render:

@@ -318,8 +318,8 @@ def load_settings(**flags: Any) -> Settings:
         raise SettingsError("\n".join(_explain(error, given) for error in wrong.errors())) from None
     if settings.workers > 1 and settings.redis_url is None:
         message = (
-            f"WORKERS is {settings.workers}, but without {PREFIX}REDIS_URL sessions live in one process's memory,"
-            f" where other workers cannot see them. Set {PREFIX}REDIS_URL (for example redis://localhost:6379/0)"
+            f"{PREFIX}WORKERS, or --workers, is {settings.workers}, but without {PREFIX}REDIS_URL sessions live in one"
+            f" process's memory, where other workers cannot see them. Set {PREFIX}REDIS_URL (for example redis://localhost:6379/0)"
             " or use one worker."
         )
         raise SettingsError(message)

@@ -81,7 +81,7 @@ def _summary(pool: Mapping[str, Any], history: Iterable[float], width: int) -> T
     )
     for name in ("steps", "requests"):
         counted = pool.get(name) or {}
-        table.add_row(name, f"{_rate(counted.get('per_s'))}/s, {_number(counted.get('total'))} in all")
+        table.add_row(name, f"{_rate(counted.get('per_s'))}/s, {_number(counted.get('total'))} of these workers")
     past = list(history)
     if len(past) > 1:
         table.add_row("", Text(sparkline(past, min(SPARK, max(10, width - 30))), style="cyan"))

@@ -40,3 +40,12 @@ def _too_large(max_bytes: int) -> TooLarge:
 def _is_json(content_type: str) -> bool:
     media_type = content_type.partition(";")[0].strip().lower()
     return media_type == JSON or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def takes_gzip(request: Request) -> bool:
+    """Whether the client takes an answer that is compressed so."""
+    for one in request.headers.get("accept-encoding", "").lower().split(","):
+        coding, _, quality = one.replace(" ", "").partition(";q=")
+        if coding in {"gzip", "*"}:
+            return quality.strip("0.") != "" if quality else True
+    return False

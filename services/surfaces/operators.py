@@ -30,7 +30,6 @@ KEYED = "metagame.keyed"
 """In the scope where API keys are set: whether this request carries one."""
 _SPEAKS_FOR = frozenset({b"x-forwarded-for", b"x-real-ip"})
 _SPEAKS_IN_OTHER_WORDS = b"forwarded"
-_SPEAKS = _SPEAKS_FOR | {_SPEAKS_IN_OTHER_WORDS}
 _PLACE = re.compile(
     r"\[(?P<bracketed>[0-9a-f:.]+)\](:[0-9]*)?|(?P<plain>[a-z0-9.-]+)(:[0-9]*)?|(?P<bare>[0-9a-f:.]+)", re.IGNORECASE
 )
@@ -54,13 +53,15 @@ def is_operator(scope: Scope) -> bool:
 
 
 def is_misled(scope: Scope) -> bool:
-    """Whether the connection comes from this machine, through no proxy, but by a name that is not this machine's."""
-    headers = dict(scope["headers"])
-    if not _SPEAKS.isdisjoint(headers):
-        return False
+    """Whether the request comes from this machine, as far as anybody says, but by a name that is not this machine's."""
+    headers = scope["headers"]
+    said = [value for name, value in headers if name in _SPEAKS_FOR]
     client = scope.get(PEER, scope.get("client"))
-    local = client is not None and _is_loopback(client[0])
-    return local and not _names_loopback(headers.get(b"host", b"").decode("latin-1"))
+    here = [] if client is None else [client[0]]
+    here += [one for line in said for one in line.decode("latin-1").split(",")]
+    local = bool(here) and all(map(_is_loopback, here)) and all(name != _SPEAKS_IN_OTHER_WORDS for name, _ in headers)
+    named = next((value for name, value in headers if name == b"host"), b"")
+    return local and not _names_loopback(named.decode("latin-1"))
 
 
 class NotesPeer:

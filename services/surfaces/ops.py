@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+from functools import cached_property
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from metagame.core import strictjson
 from metagame.models import MetaGameState
@@ -13,6 +15,7 @@ from metagame.models import MetaGameState
 from ..engine import Engine
 from ..lifecycle import Lifecycle
 from ..store.base import StoreFull, StoreUnavailable
+from .bodies import takes_gzip
 from .problems import JSON
 
 PING_TIMEOUT_S = 1.0
@@ -45,10 +48,18 @@ class OpsSurface:
         status = "draining" if self._lifecycle.draining else await self._store_status()
         return Response(strictjson.dumps({"status": status}), 200 if status == "ready" else 503, media_type=JSON)
 
-    async def metadata(self) -> dict[str, Any]:
-        """OpenEnv's description of an environment."""
+    async def metadata(self, request: Request) -> Response:
+        """OpenEnv's description of an environment; the README makes it long, so it is compressed for who takes that."""
+        headers = {"vary": "Accept-Encoding"}
+        if takes_gzip(request):
+            return Response(self._metadata[1], headers=headers | {"content-encoding": "gzip"}, media_type=JSON)
+        return Response(self._metadata[0], headers=headers, media_type=JSON)
+
+    @cached_property
+    def _metadata(self) -> tuple[bytes, bytes]:
+        """As it is, and compressed."""
         game = self._engine.game
-        return {
+        about = {
             "name": game.name,
             "description": game.description,
             "readme_content": getattr(game, "readme", None),
@@ -56,6 +67,8 @@ class OpsSurface:
             "author": None,
             "documentation_url": None,
         }
+        body = strictjson.dumps(about)
+        return body, gzip.compress(body, mtime=0)
 
     async def schema(self) -> dict[str, Any]:
         """OpenEnv's schemas."""

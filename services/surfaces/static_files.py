@@ -21,6 +21,8 @@ from pathlib import PurePath
 from starlette.requests import Request
 from starlette.responses import Response
 
+from .bodies import takes_gzip
+
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -83,14 +85,6 @@ def send(name: str, request: Request) -> Response:
     known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
     if known & {file.tag, file.tag.removeprefix("W/"), "*"}:
         return Response(status_code=304, headers=headers)
-    if _takes_gzip(request.headers.get("accept-encoding", "")):
+    if takes_gzip(request):
         return Response(file.compressed, headers=headers | {"content-encoding": "gzip"}, media_type=file.media_type)
     return Response(file.body, headers=headers, media_type=file.media_type)
-
-
-def _takes_gzip(accepted: str) -> bool:
-    for one in accepted.lower().split(","):
-        coding, _, quality = one.replace(" ", "").partition(";q=")
-        if coding in {"gzip", "*"}:
-            return quality.strip("0.") != "" if quality else True
-    return False

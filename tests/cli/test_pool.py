@@ -85,7 +85,7 @@ def test_the_status_shows_sessions_steps_latencies_errors_workers_and_redis() ->
     for text in (
         f"Pool at {server.url}",
         "120 of 10,000: 100 attached (20 anonymous), 20 detached",
-        "812/s, 123,456 in all",
+        "812/s, 123,456 of these workers",
         "p50 0.81 ms   p90 1.24 ms   p99 3.10 ms   p99.9 13 ms",
         "SESSION_ERROR 3",
     ):

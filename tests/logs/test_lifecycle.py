@@ -39,6 +39,16 @@ def server(redis_at: RedisServer) -> Iterator[Server]:
         yield server
 
 
+def test_what_a_client_names_is_shown_on_a_terminal_and_not_obeyed() -> None:
+    name = "\x1b[31mred\x1b[0m \u202egnol \x07"
+    with run_server(METAGAME_LOG_FORMAT="console") as server:
+        httpx.post(f"{server.url}/sessions/s/reset", json={"episode_id": name}, trust_env=False)
+        server.terminate()
+        [line] = [line for line in server.log.splitlines() if "session made" in line]
+    assert "\ufffd[31mred\ufffd[0m \ufffdgnol \ufffd" in line
+    assert not {"\u202e", "\x07"} & set(line)
+
+
 @pytest.fixture
 def http(server: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, trust_env=False) as client:

@@ -96,5 +96,6 @@ def test_a_website_whose_name_was_made_to_lead_here_has_no_agents_door(server: S
     port = server.url.rpartition(":")[2]
     named = {"Host": f"{host}:{port}", "Origin": f"http://{host}:{port}"}
     assert post(server, rpc("tools/list"), **named).status_code == status
-    behind_a_proxy = named | {"X-Forwarded-For": "203.0.113.5"}
-    assert post(server, rpc("tools/list"), **behind_a_proxy).status_code == 200
+    for came_from, answered in (("203.0.113.5", 200), ("203.0.113.5, 127.0.0.1", 200), ("127.0.0.1", status)):
+        behind_a_proxy = named | {"X-Forwarded-For": came_from}
+        assert post(server, rpc("tools/list"), **behind_a_proxy).status_code == answered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -205,7 +206,6 @@ def test_off_loads_nothing_that_collects_or_sends() -> None:
 
 
 def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "services.tracing", raising=False)
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "opentelemetry.sdk" else object())
     with pytest.raises(SettingsError, match=r"METAGAME_TRACES is 'otlp'.*openenv-metagame\[otel\]"):
         create_app(Settings(traces="otlp"))

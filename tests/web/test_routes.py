@@ -60,6 +60,15 @@ def test_the_session_may_also_be_named_as_elsewhere(visitors: list[httpx.Client]
     assert visitors[0].get(f"/sessions/{name}/state").json()["step_count"] == 1
 
 
+@pytest.mark.parametrize("path", ["/metadata", "/web/metadata"])
+def test_the_metadata_is_compressed_for_who_takes_that(visitors: list[httpx.Client], path: str) -> None:
+    small, whole = (visitors[0].get(path, headers={"Accept-Encoding": taken}) for taken in ("gzip", "identity"))
+    assert small.json() == whole.json()
+    assert (small.headers["content-encoding"], small.headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert "content-encoding" not in whole.headers
+    assert int(small.headers["content-length"]) * 2 < int(whole.headers["content-length"])
+
+
 def test_the_metadata_is_the_environments(visitors: list[httpx.Client]) -> None:
     assert visitors[0].get("/web/metadata").json() == visitors[0].get("/metadata").json()
 

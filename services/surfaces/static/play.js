@@ -264,7 +264,7 @@ export class Play {
       notice.replaceChildren(
         h("p", { class: "notice-title" }, title),
         h("p", {}, text),
-        buttons.length > 0 && h("div", { class: "actions" }, buttons.map(([label, act]) => h("button", { type: "button", onclick: act }, label))),
+        ...(buttons.length === 0 ? [] : [h("div", { class: "actions" }, buttons.map(([label, act]) => h("button", { type: "button", onclick: act }, label)))]),
       );
     }
     notice.hidden = false;
