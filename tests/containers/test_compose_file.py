@@ -22,7 +22,9 @@ def compose() -> Any:
 
 def test_every_setting_of_a_worker_can_be_given(compose: Any) -> None:
     settings = {PREFIX + name.upper() for name in Settings.model_fields if name.upper() not in OWN}
-    assert set(compose["services"]["worker"]["environment"]) == settings
+    given = set(compose["services"]["worker"]["environment"])
+    assert {name for name in given if not name.startswith("OTEL_")} == settings
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in given
 
 
 def test_every_setting_of_the_balancer_can_be_given_and_is_explained() -> None:
