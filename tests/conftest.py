@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.network import Turn
 from tests.redis_servers import RedisServer, redis_cluster, redis_server
 from tests.servers import Server, run_server
+
+_turn = Turn()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Keep browsers and containers apart."""
+    _turn.take(item)
+    result = yield
+    _turn.give(nextitem)
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -238,11 +238,11 @@ def test_two_workers_of_one_pool_are_shown_by_either(redis_at: RedisServer) -> N
 
 
 def two_workers(url: str) -> dict[str, Any]:
-    """The pool once both workers have told of themselves; the table shows them too."""
+    """The pool once both workers, and of the open socket one, have told of themselves; the table shows them too."""
     ends = time.monotonic() + 30
     while True:
         [pool] = objects("pool", "status", url)
-        if [one["state"] for one in pool["workers"]] == ["ready", "ready"]:
+        if [one["state"] for one in pool["workers"]] == ["ready", "ready"] and pool["sessions"]["attached"]:
             table = metagame("pool", "status", url).stdout
             assert all(one["worker_id"] in table for one in pool["workers"])
             return pool

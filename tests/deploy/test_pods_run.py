@@ -46,7 +46,9 @@ def pod(overlay: Overlay, name: str, joined: str, folder: Path, *published: str)
     options += ["--memory", told["resources"]["limits"]["memory"].removesuffix("i").lower()]
     for alias in (name, f"{name}.{namespace}.svc.cluster.local"):
         options += ["--network-alias", alias]
-    for variable, value in overlay.environment(name).items():
+    given = overlay.environment(name)
+    given.pop("METAGAME_API_KEYS", None)  # of a Secret that may be missing, and here is
+    for variable, value in given.items():
         woven = namespace if value is None else value.replace("$(POD_NAMESPACE)", namespace)
         options += ["--env", f"{variable}={woven}"]
     volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}

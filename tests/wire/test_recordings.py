@@ -518,7 +518,7 @@ FIRST = (
         ("handshake.status: 403 -> 101",),
     ),
     Known("a 404 carries a code", ("splits nope",), ('body.code: + "NOT_FOUND"',)),
-    Known("0.1 had no /mcp; this is 0.10's, and MCP", ("openapi",), ('body.paths.*/mcp: + ["delete", "post"]',)),
+    Known("0.1 had no /mcp; this is 0.10's, and MCP", ("openapi",), ('body.paths.*/mcp: + [*"post"]',)),
     Known(
         "the same",
         ("mcp *",),
