@@ -9,7 +9,7 @@ POOL = "a pool of Docker's: its commands are run by tests/containers"
 CLUSTER = "a Kubernetes cluster of the reader's own: tests/deploy checks the manifests"
 HUB = "uploads to an account of the reader's own: tests/openenv runs `openenv push` against a hub of its own"
 TRAINS = "needs TRL, a model and a GPU; the page says that it was not run"
-INSTALLS = "installs from the index, where no release is yet: tests/packaging installs the wheel"
+INSTALLS = "installs into the reader's own environment: tests/packaging installs the wheel in one of theirs"
 REDIS = "needs a Redis at its usual port: tests/survival runs workers on one of their own"
 RELEASES = "run by whoever releases: tests/release runs the program on trees of its own"
 
@@ -33,7 +33,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ): ON_CONTAINERS,
     ("deploy/README.md", "docker compose stop redis"): ON_CONTAINERS,
     ("deploy/README.md", "# kind, or another cluster of your own, with a small Redis in it"): CLUSTER,
-    ("docs/guides/deploy.md", 'pip install "openenv-metagame[server]"'): INSTALLS,
+    ("docs/guides/deploy.md", 'pip install ".[server]"'): INSTALLS,
     ("docs/guides/deploy.md", "METAGAME_REDIS_URL=redis://localhost:6379/0 metagame serve --workers 4"): REDIS,
     ("docs/guides/deploy.md", "make image"): POOL,
     ("docs/guides/deploy.md", "make up"): POOL,
