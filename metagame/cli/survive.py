@@ -35,7 +35,7 @@ DEADLINE_S = 120.0
 _TOLD_EVERY_S = 5.0
 _LIVE_S = 0.2
 _ERRORS_KEPT = 20
-_TODO = (
+_REMEDY = (
     "If nobody was there for two minutes, break less at once. Else keep the logs of workers and Redis, and see what"
     " this Redis may lose: an AOF with appendfsync always loses nothing."
 )
@@ -68,7 +68,7 @@ class Survival:
         if not self.errors and not self.lost and not self.repeated:
             return Verdict("survive", SURVIVAL, "pass", told)
         first = f". {len(self.errors)} errors, the first: {self.errors[0]}" if self.errors else ""
-        return Verdict("survive", SURVIVAL, "fail", f"{told}{first}", _TODO if ours else OF_ANOTHER[SURVIVAL])
+        return Verdict("survive", SURVIVAL, "fail", f"{told}{first}", _REMEDY if ours else OF_ANOTHER[SURVIVAL])
 
 
 async def survive(there: Deployment, seconds: float, console: Console) -> Survival:

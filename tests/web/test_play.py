@@ -225,7 +225,8 @@ async def test_a_step_that_was_under_way_when_the_page_went_is_sent_again_by_the
     assert await stands(faulty.worker.url, visitor.session_id) == ("one", 2)
 
 
-async def test_a_step_waits_for_redis_and_counts_once(faulty: Faulty, visit: Visit) -> None:
+async def cut_off(faulty: Faulty, visit: Visit) -> Visitor:
+    """A page whose second step is committed and not answered, since Redis is away from then on."""
     visitor: Visitor = await visit(faulty.worker.url)
     page = visitor.page
     await visitor.goto()
@@ -234,6 +235,12 @@ async def test_a_step_waits_for_redis_and_counts_once(faulty: Faulty, visit: Vis
     faulty.redis.cut_answer("commit", stay_away=True)
     await page.get_by_label("Message").fill("abc")
     await page.get_by_role("button", name="Send step").click()
+    return visitor
+
+
+async def test_a_step_waits_for_redis_and_counts_once(faulty: Faulty, visit: Visit) -> None:
+    visitor = await cut_off(faulty, visit)
+    page = visitor.page
     await expect(page.locator("#connection")).to_have_text("Trying again")
     await expect(page.get_by_role("button", name="Stop trying")).to_be_visible()
     faulty.redis.come_back()
@@ -242,14 +249,8 @@ async def test_a_step_waits_for_redis_and_counts_once(faulty: Faulty, visit: Vis
 
 
 async def test_who_stops_trying_is_told_where_the_session_stands(faulty: Faulty, visit: Visit) -> None:
-    visitor: Visitor = await visit(faulty.worker.url)
+    visitor = await cut_off(faulty, visit)
     page = visitor.page
-    await visitor.goto()
-    await start(page, episode_id="one")
-    await step(page, "abc", 1)
-    faulty.redis.cut_answer("commit", stay_away=True)
-    await page.get_by_label("Message").fill("abc")
-    await page.get_by_role("button", name="Send step").click()
     await page.get_by_role("button", name="Stop trying").click()
     faulty.redis.come_back()
     await expect(page.locator("#play-notice")).to_contain_text("The session moved")
