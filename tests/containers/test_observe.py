@@ -23,7 +23,8 @@ IMAGE = "prom/prometheus:v2.53"
 def watched(image: str) -> Iterator[tuple[ComposePool, str]]:
     """A pool with Prometheus, and where that answers."""
     if subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True, check=False).returncode:
-        pytest.skip(f"the image {IMAGE} is not here")
+        refuse = pytest.fail if engine.REQUIRED else pytest.skip
+        refuse(f"the image {IMAGE} is not here")
     port = free_port()
     asked = {"COMPOSE_PROFILES": "observe", "PROMETHEUS_IMAGE": IMAGE, "PROMETHEUS_PORT": str(port)}
     with compose_pool(**asked) as pool:
