@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from metagame.core.codec import decide_packed, unknown_format
-from metagame.core.remembered import HASH_BYTES, REMEMBERED, RequestKey, recall, request_key
+from metagame.core.remembered import HASH_BYTES, REMEMBERED, entry_of, recall, request_key
 from metagame.core.session import Command, Snapshot, Step
 from metagame.errors import (
     CapacityReached,
@@ -278,13 +278,14 @@ class Submission:
         if attachment is not None:
             attachment.tried = True
         token = b"" if attachment is None else attachment.token
-        draft = Draft(self._origin(), self._generation, self._body, self._key.entry(self._after.step_count), token)
+        entry = entry_of(self._key, self._after.step_count)
+        draft = Draft(self._origin(), self._generation, self._body, entry, token)
         self._renews = True
         return self._deadline.write(store.make, self._session_id, draft)
 
     def _commit(self, base: Held) -> Commit:
         attachment = self._attachment
-        entry = self._key.entry(self._after.step_count)
+        entry = entry_of(self._key, self._after.step_count)
         if attachment is None:
             self._renews = False
             return Commit(entry, base.generation, self._generation, self._body)
@@ -378,9 +379,9 @@ class Submission:
             raise Unavailable(message, retryable=True)
 
 
-def _key(request: ResetRequest | StepRequest) -> RequestKey:
+def _key(request: ResetRequest | StepRequest) -> bytes:
     if request.request_id is None:
-        return RequestKey(distinct_bytes(HASH_BYTES), bytes(HASH_BYTES))
+        return distinct_bytes(HASH_BYTES) + bytes(HASH_BYTES)
     return request_key(request.request_id, request.kind, request.payload)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from metagame.core.codec import decide_packed, unpack_snapshot
-from metagame.core.remembered import REMEMBERED, RequestKey, recall, request_key
+from metagame.core.remembered import entry_of, recall, remember, request_key
 from metagame.core.session import EMPTY, Command, Kind, Reset, Step, check_legal
 from metagame.games import Game, Observation
 from metagame.games.echo import EchoGame
@@ -34,7 +34,7 @@ class _Kept:
     """What a store would keep of a session."""
 
     body: bytes
-    remembered: tuple[bytes, ...] = ()
+    remembered: bytes = b""
 
 
 class LocalTransport:
@@ -73,10 +73,9 @@ class LocalTransport:
         """Forget every session."""
         self._sessions.clear()
 
-    def _carry_out(self, session_id: str, kept: _Kept | None, command: Command, key: RequestKey) -> Observation:
+    def _carry_out(self, session_id: str, kept: _Kept | None, command: Command, key: bytes) -> Observation:
         before = None if kept is None else unpack_snapshot(kept.body)
         after, answer, body = decide_packed(self._game, before, command)
-        remembered = () if kept is None else kept.remembered
-        entries = (key.entry(after.step_count), *remembered)[:REMEMBERED]
-        self._sessions[session_id] = _Kept(body, entries)
+        remembered = b"" if kept is None else kept.remembered
+        self._sessions[session_id] = _Kept(body, remember(entry_of(key, after.step_count), remembered))
         return answer

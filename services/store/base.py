@@ -61,14 +61,14 @@ class Record:
     """A session as stored.
 
     `generation`: 16 bytes, a big-endian counter and 64 random bits. `attachment`: 16 bytes, or
-    empty where no socket is attached. `remembered`: newest first, entries of
-    `metagame.core.remembered.ENTRY_BYTES`. `expires_in_ms` is set by `page` and `inspect` only.
+    empty where no socket is attached. `remembered`: entries of
+    `metagame.core.remembered`, newest first. `expires_in_ms` is set by `page` and `inspect` only.
     """
 
     origin: Origin
     generation: bytes
     body: bytes
-    remembered: tuple[bytes, ...] = ()
+    remembered: bytes = b""
     attachment: bytes = b""
     lease_until_ms: int = 0
     expires_in_ms: int | None = None

@@ -46,7 +46,7 @@ def read(raw: bytes, *, expires_in_ms: int | None = None, now_ms: int | None = N
         origin,
         raw[31:47],
         raw[start:],
-        tuple([raw[at : at + ENTRY_BYTES] for at in range(_ENTRIES, start, ENTRY_BYTES)]),
+        raw[_ENTRIES:start],
         attachment,
         lease_until_ms,
         expires_in_ms,

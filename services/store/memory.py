@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 
-from metagame.core.remembered import HASH_BYTES, REMEMBERED
+from metagame.core.remembered import HASH_BYTES, KEY_BYTES, find, remember
 
 from ..meter import Meter
 from ..meter.layout import ENDED
@@ -41,13 +41,37 @@ _MADE = Outcome(Word.MADE)
 
 
 class _Kept:
-    """A session's record, and when it expires."""
+    """A session, which a commit changes where it stands; a record is made of it for who asks."""
 
-    __slots__ = ("expires_at_ms", "record")
+    __slots__ = ("attachment", "body", "expires_at_ms", "generation", "lease_until_ms", "origin", "remembered")
 
-    def __init__(self, record: Record, expires_at_ms: int) -> None:
-        self.record = record
+    def __init__(self, draft: Draft, lease_until_ms: int, expires_at_ms: int) -> None:
+        self.origin = draft.origin
+        self.generation = draft.generation
+        self.body = draft.body
+        self.remembered = draft.entry
+        self.attachment = draft.attachment
+        self.lease_until_ms = lease_until_ms
         self.expires_at_ms = expires_at_ms
+
+    def record(self) -> Record:
+        """The session as it stands."""
+        return Record(self.origin, self.generation, self.body, self.remembered, self.attachment, self.lease_until_ms)
+
+    def shown(self, now_ms: int) -> Record:
+        """The record with `expires_in_ms` and `attached`."""
+        return replace(
+            self.record(),
+            expires_in_ms=self.expires_at_ms - now_ms,
+            attached=bool(self.attachment) and self.lease_until_ms > now_ms,
+        )
+
+    def recalls(self, entry: bytes) -> Word | None:
+        """REPLAYED or CONFLICT where the session remembers the request, else None."""
+        at = find(self.remembered, entry[:HASH_BYTES]) if entry else -1
+        if at < 0:
+            return None
+        return Word.REPLAYED if self.remembered.startswith(entry[:KEY_BYTES], at) else Word.CONFLICT
 
 
 class MemoryStore:
@@ -83,13 +107,13 @@ class MemoryStore:
         if kept is None:
             return None
         kept.expires_at_ms = now_ms + self._ttl_ms
-        return kept.record
+        return kept.record()
 
     async def inspect(self, session_id: str) -> Record | None:
         """The record with `expires_in_ms` and `attached`; renews nothing."""
         now_ms = self._now_ms()
         kept = self._alive(session_id, now_ms)
-        return None if kept is None else _shown(kept, now_ms)
+        return None if kept is None else kept.shown(now_ms)
 
     async def make(self, session_id: str, draft: Draft) -> Outcome:
         """Create the record if there is room; see `SessionStore.make`."""
@@ -97,25 +121,17 @@ class MemoryStore:
         kept = self._alive(session_id, now_ms)
         if kept is not None:
             kept.expires_at_ms = now_ms + self._ttl_ms
-            record = kept.record
-            word = _remembered(record, draft.entry)
-            if word is None:
-                word = Word.MADE if record.generation == draft.generation else Word.STALE
-            return _MADE if word is Word.MADE else Outcome(word, record)
+            word = kept.recalls(draft.entry)
+            if word is None and kept.generation == draft.generation:
+                return _MADE
+            return Outcome(word or Word.STALE, kept.record())
         if len(self._sessions) >= self._max_sessions and now_ms >= self._full_until_ms:
             await self.sweep()
         if len(self._sessions) >= self._max_sessions:
             return Outcome(Word.FULL, active=len(self._sessions))
         leased = draft.attachment or draft.origin is Origin.ANONYMOUS
-        record = Record(
-            draft.origin,
-            draft.generation,
-            draft.body,
-            (draft.entry,) if draft.entry else (),
-            draft.attachment,
-            now_ms + self._lease_ms if leased else 0,
-        )
-        self._sessions[session_id] = _Kept(record, now_ms + self._ttl_ms)
+        lease_until_ms = now_ms + self._lease_ms if leased else 0
+        self._sessions[session_id] = _Kept(draft, lease_until_ms, now_ms + self._ttl_ms)
         self._full_until_ms = 0
         return _MADE
 
@@ -132,25 +148,21 @@ class MemoryStore:
         kept = self._alive(session_id, now_ms)
         if kept is None:
             return _GONE
-        record = kept.record
-        attachment, entry = commit.attachment, commit.entry
-        if attachment and attachment != record.attachment:
+        attachment = commit.attachment
+        if attachment and attachment != kept.attachment:
             return _SUPERSEDED
         kept.expires_at_ms = now_ms + self._ttl_ms
-        remembered = record.remembered
-        word = _remembered(record, entry)
-        if word is None and record.generation != commit.expected:
+        word = kept.recalls(commit.entry)
+        if word is None and kept.generation != commit.expected:
             word = Word.STALE
         if word is not None:
-            return Outcome(word, record)
-        kept.record = Record(
-            record.origin,
-            commit.generation,
-            commit.body,
-            (entry, *remembered[: REMEMBERED - 1]) if entry else remembered,
-            record.attachment,
-            now_ms + self._lease_ms if attachment and commit.renews else record.lease_until_ms,
-        )
+            return Outcome(word, kept.record())
+        kept.generation = commit.generation
+        kept.body = commit.body
+        if commit.entry:
+            kept.remembered = remember(commit.entry, kept.remembered)
+        if attachment and commit.renews:
+            kept.lease_until_ms = now_ms + self._lease_ms
         return _COMMITTED
 
     async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:
@@ -159,19 +171,20 @@ class MemoryStore:
         kept = self._alive(session_id, now_ms)
         if kept is None:
             return None
-        record = kept.record
-        if unless_owned and record.attachment not in {b"", attachment} and record.lease_until_ms > now_ms:
-            return record
-        kept.record = replace(record, attachment=attachment, lease_until_ms=now_ms + self._lease_ms)
+        if unless_owned and kept.attachment not in {b"", attachment} and kept.lease_until_ms > now_ms:
+            return kept.record()
+        kept.attachment = attachment
+        kept.lease_until_ms = now_ms + self._lease_ms
         kept.expires_at_ms = now_ms + self._ttl_ms
-        return kept.record
+        return kept.record()
 
     async def detach(self, session_id: str, attachment: bytes) -> None:
         """Give the session up if the attachment is still its own."""
         now_ms = self._now_ms()
         kept = self._alive(session_id, now_ms)
-        if kept is not None and attachment and kept.record.attachment == attachment:
-            kept.record = replace(kept.record, attachment=b"", lease_until_ms=0)
+        if kept is not None and attachment and kept.attachment == attachment:
+            kept.attachment = b""
+            kept.lease_until_ms = 0
             kept.expires_at_ms = now_ms + self._ttl_ms
             self._full_until_ms = 0
 
@@ -182,7 +195,7 @@ class MemoryStore:
     async def end(self, session_id: str, attachment: bytes = b"") -> bool:
         """End the session; with an attachment only while it is its own."""
         kept = self._alive(session_id, self._now_ms())
-        if kept is None or (attachment and kept.record.attachment != attachment):
+        if kept is None or (attachment and kept.attachment != attachment):
             return False
         del self._sessions[session_id]
         return True
@@ -195,7 +208,7 @@ class MemoryStore:
         found = ids[start : start + limit]
         more = start + limit < len(ids)
         sessions: list[tuple[str, Record | None]] = [
-            (session_id, _shown(kept, now_ms))
+            (session_id, kept.shown(now_ms))
             for session_id in found
             if (kept := self._alive(session_id, now_ms)) is not None
         ]
@@ -214,10 +227,8 @@ class MemoryStore:
         ends_ms = [now_ms + self._ttl_ms]
         for session_id, kept in list(self._sessions.items()):
             end_ms = kept.expires_at_ms
-            if kept.record.origin is Origin.ANONYMOUS:
-                end_ms = min(
-                    end_ms, kept.record.lease_until_ms if steady else max(now_ms + 1, kept.record.lease_until_ms)
-                )
+            if kept.origin is Origin.ANONYMOUS:
+                end_ms = min(end_ms, kept.lease_until_ms if steady else max(now_ms + 1, kept.lease_until_ms))
             if end_ms <= now_ms:
                 del self._sessions[session_id]
             else:
@@ -270,30 +281,11 @@ class MemoryStore:
         kept = self._alive(session_id, now_ms)
         if kept is None:
             return Word.GONE
-        if not attachment or kept.record.attachment != attachment:
+        if not attachment or kept.attachment != attachment:
             return Word.SUPERSEDED
-        kept.record = replace(kept.record, lease_until_ms=now_ms + self._lease_ms)
+        kept.lease_until_ms = now_ms + self._lease_ms
         kept.expires_at_ms = now_ms + self._ttl_ms
         return Word.RENEWED
-
-
-def _shown(kept: _Kept, now_ms: int) -> Record:
-    return replace(
-        kept.record,
-        expires_in_ms=kept.expires_at_ms - now_ms,
-        attached=bool(kept.record.attachment) and kept.record.lease_until_ms > now_ms,
-    )
-
-
-def _remembered(record: Record, entry: bytes) -> Word | None:
-    """REPLAYED or CONFLICT where the record remembers the request, else None."""
-    if entry:
-        id_hash = entry[:HASH_BYTES]
-        for known in record.remembered:
-            if known.startswith(id_hash):
-                same = known[HASH_BYTES : 2 * HASH_BYTES] == entry[HASH_BYTES : 2 * HASH_BYTES]
-                return Word.REPLAYED if same else Word.CONFLICT
-    return None
 
 
 def _cursor_id(cursor: str) -> str:

@@ -6,8 +6,8 @@ import pytest
 
 from chaos.records import Stored, Unreadable, read, record_key
 from metagame.core.codec import pack
-from metagame.core.remembered import request_key
-from metagame.core.session import Snapshot
+from metagame.core.remembered import entry_of, request_key
+from metagame.core.session import Kind, Snapshot
 from metagame.games import Observation
 from services.store import keys
 
@@ -17,7 +17,7 @@ ANSWER = Observation({"echoed_message": "héé😀", "message_length": 4}, 0.4, 
 
 
 def record(body: bytes, *, remembered: int = 0) -> bytes:
-    entries = b"".join(request_key(str(number), "step", {}).entry(number) for number in range(remembered))
+    entries = b"".join(entry_of(request_key(str(number), Kind.STEP, {}), number) for number in range(remembered))
     return b"1n" + bytes(16) + b"0000000000000" + GENERATION + b"%d" % remembered + entries + body
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from metagame.core import strictjson
 from metagame.core.codec import pack, unpack_answer, unpack_snapshot
-from metagame.core.remembered import ENTRY_BYTES, HASH_BYTES, entry_step, request_key
-from metagame.core.session import EMPTY, Snapshot
+from metagame.core.remembered import ENTRY_BYTES, HASH_BYTES, entry_of, entry_step, request_key
+from metagame.core.session import EMPTY, Kind, Snapshot
 from metagame.errors import Unavailable
 from metagame.games import Observation
 
@@ -66,21 +66,26 @@ def test_an_unknown_format_is_a_retryable_error(body: bytes) -> None:
 def test_the_order_of_keys_never_shows() -> None:
     one, other = Snapshot("e", 0, state={"a": 1, "b": 2}), Snapshot("e", 0, state={"b": 2, "a": 1})
     assert pack(one, None) == pack(other, None)
-    assert request_key("r", "step", {"a": 1, "b": 2}) == request_key("r", "step", {"b": 2, "a": 1})
+    assert request_key("r", Kind.STEP, {"a": 1, "b": 2}) == request_key("r", Kind.STEP, {"b": 2, "a": 1})
 
 
 def test_a_request_key_tells_ids_commands_and_kinds_apart() -> None:
-    key = request_key("r", "step", {"message": "a"})
-    assert request_key("s", "step", {"message": "a"}).id_hash != key.id_hash
-    assert request_key("r", "step", {"message": "b"}).digest != key.digest
-    assert request_key("r", "reset", {"message": "a"}).digest != key.digest
+    key = request_key("r", Kind.STEP, {"message": "a"})
+    others = [
+        request_key("s", Kind.STEP, {"message": "a"}),
+        request_key("r", Kind.STEP, {"message": "b"}),
+        request_key("r", Kind.RESET, {"message": "a"}),
+    ]
+    same_id = [other[:HASH_BYTES] == key[:HASH_BYTES] for other in others]
+    same_command = [other[HASH_BYTES:] == key[HASH_BYTES:] for other in others]
+    assert (same_id, same_command) == ([False, True, True], [True, False, False])
 
 
 def test_an_entry_holds_id_command_and_step() -> None:
-    key = request_key("r", "step", {})
-    entry = key.entry(70_000)
+    key = request_key("r", Kind.STEP, {})
+    entry = entry_of(key, 70_000)
     assert len(entry) == ENTRY_BYTES
-    assert (entry[:HASH_BYTES], entry[HASH_BYTES : 2 * HASH_BYTES]) == (key.id_hash, key.digest)
+    assert entry.startswith(key)
     assert entry_step(entry) == 70_000
 
 

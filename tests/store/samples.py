@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from metagame.core.remembered import request_key
+from metagame.core.remembered import entry_of, request_key
+from metagame.core.session import Kind
 from services.store.base import Commit, Draft, Origin
 
 ONE = b"attachment-one-1"
@@ -19,7 +20,7 @@ def generation(count: int, draw: int = 0) -> bytes:
 
 
 def entry(request_id: str, command: object = "step", step: int = 0) -> bytes:
-    return request_key(request_id, "step", command).entry(step)
+    return entry_of(request_key(request_id, Kind.STEP, command), step)
 
 
 def draft(request_id: str = "", *, origin: Origin = Origin.NAMED, attachment: bytes = b"", draw: int = 0) -> Draft:

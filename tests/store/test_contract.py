@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from metagame.core.remembered import ENTRY_BYTES
 from services.store.base import LEASE_MS, Commit, InvalidCursor, Origin, Outcome, SessionStore, Word
 from tests.store.conftest import Backend
 from tests.store.samples import ONE, TWO, draft, entry, generation, step, until
@@ -44,12 +45,12 @@ async def test_what_was_made_and_committed_is_loaded(store: SessionStore) -> Non
     made = await store.load("s")
     assert made is not None
     assert (made.origin, made.generation, made.body) == (Origin.NAMED, generation(0), b"body 0")
-    assert (made.remembered, made.attachment, made.attached, made.expires_in_ms) == ((), b"", False, None)
+    assert (made.remembered, made.attachment, made.attached, made.expires_in_ms) == (b"", b"", False, None)
     assert await store.commit("s", step(1, draw=7)) == Outcome(Word.COMMITTED)
     loaded = await store.load("s")
     assert loaded is not None
     assert (loaded.generation, loaded.body) == (generation(1, 7), b"body 1")
-    assert loaded.remembered == (entry("request 1", step=1),)
+    assert loaded.remembered == entry("request 1", step=1)
 
 
 @pytest.mark.parametrize("origin", Origin)
@@ -139,13 +140,13 @@ async def test_eight_requests_are_remembered_and_the_ninth_is_forgotten(store: S
     await grown(store, 9)
     record = await store.load("s")
     assert record is not None
-    assert record.remembered == tuple(entry(f"request {count}", step=count) for count in range(9, 1, -1))
+    assert record.remembered == b"".join(entry(f"request {count}", step=count) for count in range(9, 1, -1))
     assert (await store.commit("s", step(2))).word is Word.REPLAYED
     assert (await store.commit("s", step(1))).word is Word.STALE
     await store.commit("s", step(10))
     record = await store.load("s")
     assert record is not None
-    assert (len(record.remembered), record.body) == (8, b"body 10")
+    assert (len(record.remembered), record.body) == (8 * ENTRY_BYTES, b"body 10")
 
 
 async def test_a_commit_without_a_request_is_not_remembered(store: SessionStore) -> None:
@@ -153,7 +154,7 @@ async def test_a_commit_without_a_request_is_not_remembered(store: SessionStore)
     assert (await store.commit("s", Commit(b"", generation(1), generation(2), b"x"))).word is Word.COMMITTED
     record = await store.load("s")
     assert record is not None
-    assert (record.remembered, record.body) == ((entry("request 1", step=1),), b"x")
+    assert (record.remembered, record.body) == (entry("request 1", step=1), b"x")
 
 
 async def test_superseded_comes_before_replayed_and_replayed_before_stale(store: SessionStore) -> None:

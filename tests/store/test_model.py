@@ -148,7 +148,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert (record is None) is (known is None)
             if record is not None and known is not None:
                 assert (record.body, record.attachment) == (known.body, known.attachment)
-                assert list(record.remembered) == known.remembered
+                assert record.remembered == b"".join(known.remembered)
                 assert record.attached is (known.attachment != b"")
         assert {name for name, _ in self.run(self.store.page(None, 5)).sessions} == set(self.model)
 
