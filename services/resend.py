@@ -28,13 +28,14 @@ _jitter = random.Random()  # noqa: S311 - spreads resends; the global generator 
 class Deadline:
     """The time one request may spend on the store, and whether a write's outcome is unknown.
 
-    `repeatable`: the client gave a request id, so that it may send the request again itself.
+    `began`: by time.monotonic(); now where it is not given. `repeatable`: the client gave a request id, so that
+    it may send the request again itself.
     """
 
     __slots__ = ("_ends", "_repeatable", "_why", "began", "unknown")
 
-    def __init__(self, timeout_s: float, *, repeatable: bool) -> None:
-        self.began = monotonic()
+    def __init__(self, timeout_s: float, *, repeatable: bool, began: float | None = None) -> None:
+        self.began = monotonic() if began is None else began
         self._ends = self.began + timeout_s
         self._repeatable = repeatable
         self._why = "was not asked in time"

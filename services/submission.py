@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import monotonic
 
 import structlog
 
@@ -31,6 +32,7 @@ from .meter.layout import COMMITS, STEP_COMMITTED
 from .records import Held, counter, distinct_bytes, generation_after, held
 from .resend import Deadline
 from .store.base import (
+    COMMITTED,
     Commit,
     Draft,
     Origin,
@@ -131,11 +133,12 @@ class Submission:
         "_answer",
         "_attachment",
         "_base",
+        "_began",
         "_body",
         "_command",
-        "_deadline",
         "_fresh",
         "_generation",
+        "_kept_deadline",
         "_key",
         "_pool",
         "_renews",
@@ -159,7 +162,8 @@ class Submission:
         self._command = command
         self._key = _key(request)
         self.request_id = request.request_id
-        self._deadline = Deadline(pool.timeout_s, repeatable=request.request_id is not None)
+        self._began = monotonic()
+        self._kept_deadline: Deadline | None = None
         self._base = None if attachment is None else attachment.held
         self._fresh = False
         self._said: Said | None = None
@@ -181,7 +185,7 @@ class Submission:
 
     def settle(self) -> Observation | None:
         """The answer, if what was begun is committed; else `run` goes on with it."""
-        if type(self._said) is not Outcome or self._said.word is not Word.COMMITTED:
+        if self._said is not COMMITTED:
             return None
         self._pool.events.meter.cells[STEP_COMMITTED] += 1
         return self._kept_answer()
@@ -200,6 +204,14 @@ class Submission:
                 return answer
         message = "Too many others are changing this session at this moment, and nothing was done. Send it again."
         raise Unavailable(message, retryable=True)
+
+    @property
+    def _deadline(self) -> Deadline:
+        """Made when something is waited for: a step that is begun and committed does without."""
+        if self._kept_deadline is None:
+            repeatable = self.request_id is not None
+            self._kept_deadline = Deadline(self._pool.timeout_s, repeatable=repeatable, began=self._began)
+        return self._kept_deadline
 
     def _hear(self, said: Said) -> None:
         self._said = said
@@ -289,7 +301,7 @@ class Submission:
         if attachment is None:
             self._renews = False
             return Commit(entry, base.generation, self._generation, self._body)
-        self._renews = self._deadline.began - attachment.leased_at > LEASE_FRESH_S
+        self._renews = self._began - attachment.leased_at > LEASE_FRESH_S
         return Commit(entry, base.generation, self._generation, self._body, attachment.token, self._renews)
 
     def _settled(self, outcome: Outcome) -> Observation | None:
@@ -341,15 +353,15 @@ class Submission:
             self._tell_log()
         attachment = self._attachment
         if attachment is not None:
-            attachment.holds(Held(self._generation, self._after, self._origin()))
-            attachment.seen = self._after.episode_id
+            after = self._after
+            attachment.holds(Held(self._generation, after, self._origin()))
+            attachment.seen = after.episode_id
             if self._renews:
-                attachment.leased_at = self._deadline.began
+                attachment.leased_at = self._began
         return self._answer
 
     def _tell_log(self) -> None:
-        began, request_id = self._deadline.began, self.request_id
-        self._pool.events.committed(self._command.kind, self._session_id, self._after, began, request_id)
+        self._pool.events.committed(self._command.kind, self._session_id, self._after, self._began, self.request_id)
 
     def _origin(self) -> Origin:
         if self._base is not None:
@@ -382,7 +394,8 @@ class Submission:
 def _key(request: ResetRequest | StepRequest) -> bytes:
     if request.request_id is None:
         return distinct_bytes(HASH_BYTES) + bytes(HASH_BYTES)
-    return request_key(request.request_id, request.kind, request.payload)
+    payload = request.action if type(request) is StepRequest else request.payload
+    return request_key(request.request_id, request.kind, payload)
 
 
 def _present(outcome: Outcome) -> Record:

@@ -43,9 +43,11 @@ def decide_packed(game: Game, snapshot: Snapshot | None, command: Command) -> tu
 def pack(snapshot: Snapshot, answer: Observation | None, *, form: bytes | None = None) -> bytes:
     """A snapshot and the newest answer as one body, in the format that this release writes unless another is given."""
     form = form or WRITES
-    state = strictjson.canonical([snapshot.episode_id, snapshot.step_count, snapshot.done, snapshot.state])
-    kept = b"" if answer is None else strictjson.canonical([answer.fields, answer.reward, answer.done, answer.metadata])
-    body = _LENGTH.pack(len(state)) + state + kept
+    stands = [snapshot.episode_id, snapshot.step_count, snapshot.done, snapshot.state]
+    said = None if answer is None else [answer.fields, answer.reward, answer.done, answer.metadata]
+    state = strictjson.canonical_unchecked(stands)
+    kept = b"" if said is None else strictjson.canonical_unchecked(said)
+    body = strictjson.check_finite(_LENGTH.pack(len(state)) + state + kept, (stands, said))
     return form + (zlib.compress(body, 1) if form == b"2" else body)
 
 

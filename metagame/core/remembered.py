@@ -34,7 +34,7 @@ def request_key(request_id: str, kind: Kind, payload: Any) -> bytes:
     name = _ID.copy()
     name.update(request_id.encode())
     command = _COMMAND[kind].copy()
-    command.update(strictjson.canonical(payload))
+    command.update(strictjson.canonical_unchecked(payload))
     return name.digest() + command.digest()
 
 

@@ -30,17 +30,28 @@ def dumps(value: Any) -> bytes:
     """Encode; raises ValueError or TypeError for what JSON cannot say."""
     if orjson is None:
         return slow_dumps(value)
-    data = orjson.dumps(value, option=_AS_JSON)
-    if data.find(_NULL) >= 0:  # quicker than `in`, which asks first whether it is a number
-        _refuse_non_finite(value)
-    return data
+    return check_finite(orjson.dumps(value, option=_AS_JSON), value)
 
 
 def canonical(value: Any) -> bytes:
     """Encode with sorted keys: the same value gives the same bytes."""
     if orjson is None:
         return slow_dumps(value, sort_keys=True)
-    data = orjson.dumps(value, option=_SORTED)
+    return check_finite(orjson.dumps(value, option=_SORTED), value)
+
+
+def dumps_unchecked(value: Any) -> bytes:
+    """`dumps` of what holds no NaN and no infinity, since `loads` made it or `check_finite` saw it."""
+    return slow_dumps(value) if orjson is None else orjson.dumps(value, option=_AS_JSON)
+
+
+def canonical_unchecked(value: Any) -> bytes:
+    """`canonical` of the same, or where `check_finite` comes next."""
+    return slow_dumps(value, sort_keys=True) if orjson is None else orjson.dumps(value, option=_SORTED)
+
+
+def check_finite(data: bytes, value: Any) -> bytes:
+    """The encoded value, unless a null in it was a NaN or an infinity; raises ValueError."""
     if data.find(_NULL) >= 0:  # quicker than `in`, which asks first whether it is a number
         _refuse_non_finite(value)
     return data

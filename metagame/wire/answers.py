@@ -32,6 +32,11 @@ def observation_frame(answer: Observation, request_id: str | None = None) -> byt
     return _frame("observation", observation_object(answer), request_id)
 
 
+def packed_frame(answer: Observation, request_id: str | None = None) -> bytes:
+    """`observation_frame` of an answer that was packed, as a step's is: what JSON cannot say was refused there."""
+    return strictjson.dumps_unchecked(_framed("observation", observation_object(answer), request_id))
+
+
 def state_frame(answer: StateAnswer, request_id: str | None = None) -> bytes:
     """The `state` frame."""
     return _frame("state", _state(answer), request_id)
@@ -141,10 +146,13 @@ def observation_object(answer: Observation) -> dict[str, Any]:
 
 
 def _frame(kind: str, data: dict[str, Any], request_id: str | None) -> bytes:
-    frame: dict[str, Any] = {"type": kind, "data": data}
-    if request_id is not None:
-        frame["request_id"] = request_id
-    return strictjson.dumps(frame)
+    return strictjson.dumps(_framed(kind, data, request_id))
+
+
+def _framed(kind: str, data: dict[str, Any], request_id: str | None) -> dict[str, Any]:
+    if request_id is None:
+        return {"type": kind, "data": data}
+    return {"type": kind, "data": data, "request_id": request_id}
 
 
 def _state(answer: StateAnswer) -> dict[str, Any]:

@@ -7,7 +7,9 @@ caller's, in OpenEnv's form: pydantic's list, without its `url`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -231,15 +233,18 @@ def decode_frame(frame: dict[str, Any]) -> Request | McpRequest:
 
 def _plain_step(frame: dict[str, Any]) -> StepRequest | None:
     """The step in a frame as nearly all are, known by sight; None where pydantic has to look, which costs more."""
-    data, request_id, expect = frame.get("data"), frame.get("request_id"), frame.get("expect")
+    data, request_id, fields = frame.get("data"), frame.get("request_id"), len(frame)
     if frame.get("type") != "step" or type(data) is not dict:
         return None
-    if len(frame) != 2 + (request_id is not None) + (expect is not None):
-        return None
-    if request_id is not None and not (type(request_id) is str and 1 <= len(request_id) <= MAX_REQUEST_ID):
-        return None
-    if expect is None:
+    if request_id is not None:
+        if type(request_id) is not str or not 1 <= len(request_id) <= MAX_REQUEST_ID:
+            return None
+        fields -= 1
+    if fields == 2:
         return StepRequest(data, request_id)
+    expect = frame.get("expect")
+    if fields != 3 or expect is None:
+        return None
     if type(expect) is dict and len(expect) == 2:
         episode_id, step_count = expect.get("episode_id"), expect.get("step_count")
         if type(episode_id) is str and type(step_count) is int and step_count >= 0:
@@ -279,10 +284,16 @@ def check_request_id(request_id: str) -> str:
     return request_id
 
 
+@lru_cache
+def _validator(action_type: type[BaseModel]) -> Callable[[Any], Any]:
+    """Kept, since a class of pydantic's is slow to say what it has."""
+    return action_type.__pydantic_validator__.validate_python
+
+
 def validate_action(action_type: type[ModelT], action: dict[str, Any]) -> ModelT:
     """The game's action; raises InvalidAction that names the fields."""
     try:
-        model: ModelT = action_type.__pydantic_validator__.validate_python(action)
+        model: ModelT = _validator(action_type)(action)
     except ValidationError as wrong:
         message = "Invalid message"
         raise InvalidAction(message, errors=_errors(wrong)) from None

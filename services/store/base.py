@@ -116,6 +116,10 @@ class Outcome:
     active: int = 0
 
 
+COMMITTED = Outcome(Word.COMMITTED)
+"""What nearly every commit comes to; there is one, and it is known by identity."""
+
+
 @value
 class Page:
     """Some sessions, and the cursor that goes on after them (None at the end).

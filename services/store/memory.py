@@ -18,6 +18,7 @@ from metagame.core.remembered import HASH_BYTES, KEY_BYTES, find, remember
 from ..meter import Meter
 from ..meter.layout import ENDED
 from .base import (
+    COMMITTED,
     LEASE_MS,
     WORD_MS,
     Commit,
@@ -36,7 +37,6 @@ from .contact import Contact
 
 _GONE = Outcome(Word.GONE)
 _SUPERSEDED = Outcome(Word.SUPERSEDED)
-_COMMITTED = Outcome(Word.COMMITTED)
 _MADE = Outcome(Word.MADE)
 
 
@@ -144,9 +144,10 @@ class MemoryStore:
         told(self._commit(session_id, commit))
 
     def _commit(self, session_id: str, commit: Commit) -> Outcome:
-        now_ms = self._now_ms()
-        kept = self._alive(session_id, now_ms)
-        if kept is None:
+        now_ms = int(self._clock() * 1000)
+        kept = self._sessions.get(session_id)
+        if kept is None or kept.expires_at_ms <= now_ms:
+            self._alive(session_id, now_ms)
             return _GONE
         attachment = commit.attachment
         if attachment and attachment != kept.attachment:
@@ -163,7 +164,7 @@ class MemoryStore:
             kept.remembered = remember(commit.entry, kept.remembered)
         if attachment and commit.renews:
             kept.lease_until_ms = now_ms + self._lease_ms
-        return _COMMITTED
+        return COMMITTED
 
     async def attach(self, session_id: str, attachment: bytes, *, unless_owned: bool = False) -> Record | None:
         """Make this attachment the session's; see `SessionStore.attach`."""

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from . import layout
-from .base import InvalidCursor, Outcome, Record, Said, StoreUnavailable, UnreadableRecord, Word
+from .base import COMMITTED, InvalidCursor, Outcome, Record, Said, StoreUnavailable, UnreadableRecord, Word
 
 _WORDS = {word.value.encode(): word for word in Word}
-_BARE = {name: Outcome(word) for name, word in _WORDS.items()} | {b"absent": Outcome(Word.GONE)}
+_BARE = {name: Outcome(word) for name, word in _WORDS.items()} | {
+    b"absent": Outcome(Word.GONE),
+    b"committed": COMMITTED,
+}
 _CURSOR = re.compile(r"([0-9]{1,19}):([A-Za-z0-9._-]{1,128})", re.ASCII)
 
 

@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 
 from metagame.core.codec import NewerRecord
 from metagame.errors import InvalidJson, InvalidSessionId, MetaGameError, TooLarge, outward
-from metagame.wire.answers import error_frame, mcp_frame, observation_frame, state_frame
+from metagame.wire.answers import error_frame, mcp_frame, observation_frame, packed_frame, state_frame
 from metagame.wire.jsonrpc import call_of, error_reply, result_reply
 from metagame.wire.requests import (
     CloseRequest,
@@ -163,10 +163,12 @@ class Socket:
         """Take a step that needs no more than its commit, as nearly all do; False leaves the frame to `serve`."""
         if self._farewell is not None or self._close_code is not None:
             return False
+        if isinstance(frame, bytes) or 4 * len(frame) > self._max_frame_bytes:  # `_text` has to look
+            return False
         self._began_ns = monotonic_ns()
         self._busy = True
         try:
-            request = decode_frame(parse_frame(self._text(frame)))
+            request = decode_frame(parse_frame(frame))
             begun = type(request) is StepRequest and self._engine.step_soon(request, self._attachment, self._stepped)
         except Exception:  # noqa: BLE001 - nothing was sent: `serve` meets it again, and says so
             begun = False
@@ -181,7 +183,7 @@ class Socket:
             if answer is None:
                 self._channel.done(submission)
                 return
-            self._channel.post(observation_frame(answer, submission.request_id))
+            self._channel.post(packed_frame(answer, submission.request_id))
         except Exception as bug:  # noqa: BLE001 - `serve` raises it; here it would end the line to Redis
             self._channel.done(bug)
         else:

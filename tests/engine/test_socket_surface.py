@@ -299,7 +299,7 @@ async def test_a_bug_behind_a_commit_ends_its_own_socket_and_not_the_store_s_cal
     def broken(*_: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("services.surfaces.websocket.observation_frame", broken)
+    monkeypatch.setattr("services.surfaces.websocket.packed_frame", broken)
     socket.say(STEP)
     with pytest.raises(ZeroDivisionError):
         await socket.task
