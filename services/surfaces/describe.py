@@ -168,6 +168,20 @@ def step(game: Game, named: list[Schema]) -> Schema:
     return _route("Take a step", {200: _observed(game)}, (400, 409, 413, 422, 500, 503), _asks([*named, _KEY], body))
 
 
+def page_step(game: Game, named: list[Schema]) -> Schema:
+    """Route arguments of a step on OpenEnv's page: a message may stand there bare, where it makes an action."""
+    route = step(game, named)
+    action = _inlined(game.action_type)
+    if action.get("required", []) == ["message"]:
+        body = route["openapi_extra"]["requestBody"]["content"]["application/json"]["schema"]
+        bare = dict(body["properties"]) | {"message": action["properties"]["message"]}
+        body["properties"] = bare
+        body["description"] = "An action, or its `message` alone, which counts where both stand"
+        body["anyOf"] = [{"required": ["action"]}, {"required": ["message"]}]
+        del body["required"]
+    return route
+
+
 def state(named: list[Schema]) -> Schema:
     """Route arguments of a state."""
     return _route("Where the session stands", {200: _inlined(MetaGameState)}, (400, 404, 503), _asks(named))

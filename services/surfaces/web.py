@@ -64,5 +64,5 @@ class PageHttp(HttpSurface):
         """Add the routes of one environment."""
         game = self._engine.game
         router.post("/reset", **describe.reset(game, describe.BY_HEADER))(self.reset)
-        router.post("/step", **describe.step(game, describe.BY_HEADER))(self.step)
+        router.post("/step", **describe.page_step(game, describe.BY_HEADER))(self.step)
         router.get("/state", **describe.state(describe.BY_HEADER))(self.state)

@@ -47,6 +47,7 @@ async def check(page: Page, picture: Path) -> None:
         if one["impact"] in SERIOUS
     ]
     assert serious == []
+    assert "landmark-unique" not in {one["id"] for one in found["violations"]}
     wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0, "the page scrolls sideways"
 
@@ -138,3 +139,31 @@ async def test_nothing_jumps_while_an_episode_is_played(balanced: Balanced, visi
         assert places == [
             await page.locator(name).bounding_box() for name in ("#act-button", "#stat-step", "#connection")
         ]
+
+
+@pytest.mark.parametrize("width", [360, 390])
+async def test_on_a_phone_a_session_is_ended_without_scrolling_sideways(
+    balanced: Balanced, visit: Visit, artifacts: Path, width: int, theme: str
+) -> None:
+    visitor: Visitor = await visit(balanced.url, size=(width, 740), dark=theme == "dark")
+    page = visitor.page
+    for name in ("WWWWWWWWWWWWWWWW", "rollout-7-of-the-longer-names"):
+        await page.request.post(f"{balanced.url}/sessions/{name}/reset")
+    await visitor.goto("#pool")
+    for name in ("WWWWWWWWWWWWWWWW", "rollout-…ames"):
+        button = page.get_by_role("button", name=f"End {name}")
+        await button.scroll_into_view_if_needed()
+        box = await button.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width - 16
+        assert box["height"] >= 24
+    scroller = page.locator("#sessions-box .scroll")
+    assert await scroller.evaluate("box => box.scrollLeft") == 0
+    assert await scroller.evaluate("box => box.scrollWidth - box.clientWidth") == 0
+    await expect(page.locator("#sessions")).to_contain_text("detached, step 0")
+    await check(page, artifacts / f"pool-sessions-{width}-{theme}")
+    await page.get_by_role("button", name="End WWWWWWWWWWWWWWWW").click()
+    await page.get_by_role("dialog").get_by_role("button", name="End session").click()
+    await expect(page.get_by_role("button", name="End WWWWWWWWWWWWWWWW")).to_have_count(0)
+    await page.request.delete(f"{balanced.url}/sessions/rollout-7-of-the-longer-names")

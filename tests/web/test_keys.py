@@ -100,4 +100,74 @@ async def test_from_elsewhere_the_page_plays_and_shows_no_pool(visit: Visit, ech
     await expect(page.locator("#pool-notice")).to_contain_text("For operators only")
     await expect(page.locator("#pool-notice")).to_contain_text("METAGAME_API_KEYS")
     await expect(page.locator("#pool-live")).to_be_hidden()
-    await expect(page.locator("#sessions-said")).to_contain_text("operators")
+    await expect(page.get_by_text("operators only", exact=False).and_(page.locator(":visible"))).to_have_count(2)
+    await expect(page.locator("#pool-notice")).not_to_contain_text("`")
+    await expect(page.locator("#pool-notice code").last).to_have_text("X-API-Key: KEY")
+    await expect(page.locator("#sessions-box")).to_be_hidden()
+    await expect(page.locator("main").get_by_role("button")).to_have_text(["Try again"])
+
+
+@pytest.mark.parametrize(("link", "says"), [("API", '"openapi": "3.1.0"'), ("Schema", '"message"')])
+async def test_the_servers_documents_are_shown_in_the_page_since_no_link_carries_a_key(
+    visit: Visit, link: str, says: str
+) -> None:
+    with run_server(METAGAME_API_KEYS=KEY) as server:
+        visitor: Visitor = await visit(server.url)
+        visitor.expected.append("401")
+        page = visitor.page
+        await visitor.goto()
+        await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        foot = page.get_by_role("navigation", name="More")
+        await expect(foot.get_by_role("link")).to_have_text(["Ready?"])  # which needs no key
+        await foot.get_by_role("button", name=link).click()
+        await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        shown = page.get_by_role("dialog", name=link)
+        await expect(shown).to_contain_text("wants an API key")
+        await expect(shown).not_to_contain_text("`")
+        await shown.get_by_role("button", name="Close").click()
+        await foot.get_by_role("button", name=link).click()
+        await give(page, KEY)
+        await expect(shown).to_contain_text(says)
+        await shown.get_by_role("button", name="Close").click()
+        await page.reload()  # with the key that the tab keeps
+        await foot.get_by_role("button", name=link).click()
+        await expect(shown).to_contain_text(says)
+        assert page.url.startswith(f"{server.url}/web/")
+
+
+async def test_without_keys_the_documents_are_links(visit: Visit, echo_server: Server) -> None:
+    visitor: Visitor = await visit(echo_server.url)
+    await visitor.goto()
+    await expect(visitor.page.get_by_role("heading", level=1)).to_have_text("meta game")
+    foot = visitor.page.get_by_role("navigation", name="More")
+    await expect(foot.get_by_role("link")).to_have_text(["API", "Schema", "Ready?"])
+    await foot.get_by_role("link", name="API").click()
+    await expect(visitor.page.get_by_role("heading", name="Metagame")).to_be_visible()
+
+
+async def test_no_socket_is_tried_while_the_key_is_asked_for(visit: Visit) -> None:
+    with run_server(METAGAME_API_KEYS=KEY) as server:
+        visitor: Visitor = await visit(server.url)
+        visitor.expected += ["401", "WebSocket connection to .* failed"]
+        page = visitor.page
+        sockets: list[str] = []
+        page.on("websocket", lambda socket: sockets.append(socket.url))
+        await page.request.post(f"{server.url}/sessions/mine/reset", headers={"X-API-Key": KEY})
+        await page.clock.install()
+        await visitor.goto("#session=mine")
+        await expect(page.get_by_role("dialog")).to_be_visible()
+        await page.clock.run_for(10_000)  # what was under way before has failed
+        before = len(sockets)
+        assert before <= 2
+        await page.clock.run_for(120_000)
+        await expect(page.locator("#connection")).to_have_text("Reconnecting")
+        assert len(sockets) == before
+        await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        await expect(page.locator("#connection")).to_have_text("Refused")
+        await page.clock.run_for(120_000)
+        assert len(sockets) == before
+        await expect(page.locator("#play-notice")).to_contain_text("An API key is needed")
+        await page.get_by_role("button", name="Enter key").click()
+        await give(page, KEY)
+        await expect(page.locator("#connection")).to_contain_text("step 0")
+        await step(page, "abc", 1)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from tests.balancer.conftest import Balanced
+from tests.survival.conftest import Faulty, Pool
 from tests.survival.workers import until
 from tests.web.conftest import Visit, Visitor
 from tests.web.pools import answer_with, pool_answer
+from tests.web.test_access import check
 from tests.web.test_play import start, step
 
 pytestmark = pytest.mark.anyio
@@ -89,8 +93,120 @@ async def test_a_pool_that_does_not_answer_is_asked_again(balanced: Balanced, vi
     visitor = await open_pool(visit, balanced.url, lambda turn: away if turn == 1 else pool_answer(turn))
     visitor.expected.append("503")
     await expect(visitor.page.locator("#pool-notice")).to_contain_text("No worker is ready.")
+    await expect(visitor.page.locator("#pool-notice")).to_contain_text("(503 SESSION_ERROR)")
+    await expect(visitor.page.locator("#pool-notice")).to_contain_text("Asked since")
+    await expect(visitor.page.locator("#pool-live")).to_be_hidden()
     await expect(visitor.page.locator("#pool-state")).to_have_text("Live")
     await expect(visitor.page.locator("#pool-notice")).to_be_hidden()
+    await expect(visitor.page.locator("#pool-live")).to_be_visible()
+
+
+CLOCK = r"\d\d:\d\d:\d\d"
+
+
+async def test_of_a_pool_that_stops_answering_the_last_figures_stay_marked_as_old(
+    balanced: Balanced, visit: Visit, artifacts: Path
+) -> None:
+    away = (503, {"detail": "No worker is ready.", "code": "SESSION_ERROR"})
+    answering = True
+    visitor = await open_pool(visit, balanced.url, lambda _turn: pool_answer(1) if answering else away)
+    visitor.expected.append("503")
+    page = visitor.page
+    await expect(page.locator("#pool-state")).to_have_text("Live")
+    answering = False
+    await expect(page.locator("#pool-state")).to_have_text("No answer")
+    notice = page.locator("#pool-notice")
+    says = rf"No worker is ready\. \(503 SESSION_ERROR\) The figures below are as of {CLOCK}\."
+    await expect(notice).to_contain_text(re.compile(says))
+    for old in ("#pool-tiles", "#workers-box", "#redis-box"):
+        await expect(page.locator(old)).to_have_class(re.compile(r"\bold\b"))
+    await expect(page.locator("#pool-total")).to_have_text("4,215")
+    await check(page, artifacts / "pool-old-wide-light")
+    answering = True
+    await expect(page.locator("#pool-state")).to_have_text("Live")
+    await expect(notice).to_be_hidden()
+    await expect(page.locator(".old")).to_have_count(0)
+
+
+@pytest.mark.parametrize("how", ["hangs", "is gone"])
+async def test_without_its_redis_a_worker_says_so_and_since_when(
+    faulty: Faulty, pool: Pool, visit: Visit, artifacts: Path, how: str
+) -> None:
+    visitor: Visitor = await visit(faulty.worker.url)
+    page = visitor.page
+    await page.request.post(f"{faulty.worker.url}/sessions/rollout-7/reset")
+    await visitor.goto("#pool")
+    await expect(page.locator("#pool-state")).to_have_text("Live")
+    total = await page.locator("#pool-total").inner_text()
+    await expect(page.locator("#sessions tr")).not_to_have_count(0)
+    with ExitStack() as outage:
+        if how == "hangs":
+            outage.enter_context(pool.redis.asleep())
+        else:
+            faulty.redis.go_away()
+            outage.callback(faulty.redis.come_back)
+        await says_what_is_known_without_redis(page, total)
+        visitor.expected.append("503")
+        await check(page, artifacts / f"pool-without-redis-{how[:4]}")
+    await expect(page.locator("#pool-state")).to_have_text("Live")
+    await expect(page.locator("#pool-notice")).to_be_hidden()
+    await page.get_by_role("button", name="Refresh").click()
+    await expect(page.locator("#sessions-said")).to_contain_text("on this page")
+    await expect(page.locator(".old")).to_have_count(0)
+    await page.request.delete(f"{faulty.worker.url}/sessions/rollout-7")
+
+
+async def says_what_is_known_without_redis(page: Page, total: str) -> None:
+    await expect(page.locator("#pool-state")).to_have_text("Store away")
+    notice = page.locator("#pool-notice")
+    await expect(notice).to_contain_text("The session store cannot be reached")
+    await expect(notice).to_contain_text(re.compile(rf"The figures below are as of {CLOCK}\."))
+    await expect(page.locator("#pool-total")).to_have_text(total)
+    await expect(page.locator("#workers tr")).not_to_have_count(0)
+    await expect(page.locator("#redis tr")).to_contain_text(["down"])
+    await page.get_by_role("button", name="Refresh").click()
+    await expect(page.locator("#sessions-said")).to_contain_text(re.compile(rf"cannot be reached.* as of {CLOCK}\."))
+    await expect(page.locator("#sessions tr")).not_to_have_count(0)
+
+
+async def test_who_may_not_see_the_pool_is_told_once_and_sees_it_after_all_when_allowed(
+    balanced: Balanced, visit: Visit
+) -> None:
+    refusal = (403, {"detail": "This is for operators only: send `X-API-Key: KEY`.", "code": "FORBIDDEN"})
+    visitor = await open_pool(visit, balanced.url, lambda turn: refusal if turn == 1 else pool_answer(turn))
+    visitor.expected.append("403")
+    page = visitor.page
+    await expect(page.locator("#pool-notice code")).to_have_text("X-API-Key: KEY")
+    await expect(page.locator("#sessions-box")).to_be_hidden()
+    await page.get_by_role("button", name="Try again").click()
+    await expect(page.locator("#sessions-box")).to_be_visible()
+    await expect(page.locator("#pool-state")).to_have_text("Live")
+
+
+@pytest.mark.parametrize("way", ["Inspect", "End"])
+async def test_who_ended_a_session_goes_on_at_the_next_row(balanced: Balanced, visit: Visit, way: str) -> None:
+    async with httpx.AsyncClient(base_url=balanced.url, trust_env=False) as client:
+        for item in (await client.get("/sessions?limit=1000")).json()["sessions"]:
+            await client.delete(f"/sessions/{item['session_id']}")
+        for number in range(3):
+            await client.post(f"/sessions/rollout-{number}/reset")
+    visitor = await open_pool(visit, balanced.url)
+    visitor.expected.append("404")
+    page = visitor.page
+    rows = page.locator("#sessions tr")
+    for at, left in ((1, 2), (1, 1), (0, 0)):
+        await expect(rows).to_have_count(left + 1)
+        await rows.nth(at).get_by_role("button", name=way).focus()
+        await page.keyboard.press("Enter")
+        if way == "Inspect":
+            await page.get_by_role("dialog", name="Session").get_by_role("button", name="End session").click()
+        await page.get_by_role("dialog", name="End this session?").get_by_role("button", name="End session").click()
+        await expect(rows).to_have_count(left)
+        if left > 0:
+            next_row = rows.nth(min(at, left - 1))
+            await expect(next_row.get_by_role("button", name="Inspect")).to_be_focused()
+        else:
+            await expect(page.get_by_role("heading", name="All sessions")).to_be_focused()
 
 
 async def test_a_key_is_asked_for_kept_in_the_tab_and_sent(balanced: Balanced, visit: Visit) -> None:

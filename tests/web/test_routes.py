@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from tests.behaviour.apps import running_app
 from tests.games.pig import PigGame
@@ -163,3 +164,38 @@ def test_another_game_answers_there_too() -> None:
         rolled = visitor.post("/web/step", json={"action": {"move": "roll", "dice": 2}}).json()
         assert len(rolled["observation"]["rolled"]) == 2
         assert visitor.post("/web/reset", json={"target": 0}).status_code == 422
+
+
+def described_body(url: str, path: str) -> Draft202012Validator:
+    route = httpx.get(f"{url}/openapi.json", trust_env=False).json()["paths"][path]["post"]
+    return Draft202012Validator(route["requestBody"]["content"]["application/json"]["schema"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"message": "abc"}, 200),
+        ({"message": ""}, 200),
+        ({"action": {"message": "abc"}}, 200),
+        ({"message": "abc", "action": {"message": "abcdef"}}, 200),
+        ({"message": "abc", "request_id": "one"}, 200),
+        ({}, 422),
+        ({"message": 5}, 422),
+        ({"action": {}}, 422),
+        ({"request_id": "two"}, 422),
+    ],
+)
+def test_openapi_says_what_a_step_takes(
+    echo_server: Server, visitors: list[httpx.Client], body: dict[str, Any], status: int
+) -> None:
+    visitors[0].post("/web/reset")
+    assert visitors[0].post("/web/step", json=body).status_code == status
+    assert described_body(echo_server.url, "/web/step").is_valid(body) is (status == 200)
+
+
+def test_openapi_says_of_other_steps_and_games_that_an_action_is_needed(echo_server: Server) -> None:
+    assert not described_body(echo_server.url, "/step").is_valid({"message": "abc"})
+    with running_app(PigGame()) as url:
+        described = described_body(url, "/web/step")
+    assert described.is_valid({"action": {"move": "roll"}})
+    assert not described.is_valid({"message": "roll"})

@@ -51,8 +51,14 @@ sent = st.one_of(
     st.tuples(frames, st.integers(0, 60)).map(lambda cut: cut[0][: cut[1]]),
 )
 
+PAGE_PATHS = [
+    *("/web/reset", "/web/step", "/web/state", "/web/metadata", "/web/main.js", "/web/nope", "/web/a/b"),
+    *("/", "/web", "/web/", "/web//step", "/web/%2e%2e/step"),
+]
+
 bodies = st.one_of(
     st.fixed_dictionaries({"action": actions}, optional={"timeout_s": junk, **addressed}),
+    st.fixed_dictionaries({"message": text | junk}, optional={"action": actions, "timeout_s": junk, **addressed}),
     st.fixed_dictionaries({}, optional={"seed": junk, "episode_id": text | junk, **addressed, "option": junk}),
     st.fixed_dictionaries({"session_id": text | junk}),
     junk,
@@ -62,7 +68,7 @@ ids = st.sampled_from(["one", "two", "three", "a b", "%00", "%ff", "é", "x" * 2
 )
 paths = st.one_of(
     st.sampled_from(["/reset", "/step", "/state", "/sessions", "/health", "/ready", "/metadata", "/schema", "/ws"]),
-    st.sampled_from(["/web/reset", "/web/step", "/web/state", "/web/metadata", "/web/main.js", "/web/nope", "/web/"]),
+    st.sampled_from(PAGE_PATHS),
     st.builds("/sessions/{}{}".format, ids, st.sampled_from(["", "/reset", "/step", "/state", "/ws", "/nope"])),
 )
 header_values = st.text(st.characters(codec="latin-1", min_codepoint=32, exclude_characters="\x7f"), max_size=20).map(
@@ -88,6 +94,15 @@ asked = st.fixed_dictionaries(
         "method": st.sampled_from(["GET", "POST", "POST", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"]),
         "url": paths,
         "params": queries,
+        "headers": headers,
+        "content": bodies,
+    }
+)
+on_page = st.fixed_dictionaries(
+    {
+        "method": st.sampled_from(["GET", "POST", "POST", "POST", "PUT"]),
+        "url": st.sampled_from([*PAGE_PATHS, *["/web/step"] * len(PAGE_PATHS)]),
+        "params": st.just({}),
         "headers": headers,
         "content": bodies,
     }
@@ -124,11 +139,30 @@ def test_every_frame_gets_one_answer_and_the_socket_stays(socket: ClientConnecti
     assert ask(socket, '{"type":"state","request_id":"mark"}')["request_id"] == "mark"
 
 
+def test_every_route_of_the_page_is_among_the_paths(client: httpx.Client) -> None:
+    routes = {path for path in client.get("/openapi.json").json()["paths"] if path.startswith("/web")}
+    assert len(routes) == 4
+    assert routes <= set(PAGE_PATHS)
+
+
+@settings(bounded, max_examples=200)
+@given(asked=on_page)
+def test_no_request_to_the_page_is_the_servers_fault(client: httpx.Client, asked: dict[str, Any]) -> None:
+    """In an episode, so that what the game and the store make of it is met too, and not a missing session alone."""
+    client.cookies.clear()
+    asked["headers"] |= {b"x-session-id": b"fuzzed-page", b"content-type": b"application/json"}
+    client.post("/web/reset", headers={"X-Session-ID": "fuzzed-page"})
+    _check(client.request(**asked))
+
+
 @settings(bounded, max_examples=600)
 @given(asked=asked)
 def test_no_request_is_the_servers_fault(client: httpx.Client, asked: dict[str, Any]) -> None:
     client.cookies.clear()
-    answer = client.request(**asked)
+    _check(client.request(**asked))
+
+
+def _check(answer: httpx.Response) -> None:
     assert answer.status_code < 500, answer.text
     if answer.status_code >= 400:
         error: dict[str, Any] = answer.json()

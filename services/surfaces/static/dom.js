@@ -33,6 +33,20 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Text in which backticks mark code, as the server's messages have it, for an element's children. */
+export function prose(text) {
+  return text.split(/`([^`]+)`/).map((part, index) => (index % 2 === 1 ? h("code", {}, part) : part));
+}
+
+/** The parts of a notice: what it is about, the rest, and buttons of a label and what each does. */
+export function notice(title, text, buttons = []) {
+  return [
+    h("p", { class: "notice-title" }, title),
+    h("p", {}, prose(text)),
+    ...(buttons.length === 0 ? [] : [h("div", { class: "actions" }, buttons.map(([label, act]) => h("button", { type: "button", onclick: act }, label)))]),
+  ];
+}
+
 /** A setting or a note of this tab; nothing where the browser keeps none. */
 export const kept = {
   get(name) {
@@ -56,6 +70,11 @@ export const kept = {
 /** Random hexadecimal digits; crypto.randomUUID is there on https and localhost only. */
 export function randomHex(bytes = 16) {
   return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** A moment of the day. */
+export function clock(at) {
+  return new Date(at).toLocaleTimeString("en", { hour12: false });
 }
 
 /** Copy, and say so on the button that was pressed. */

@@ -23,6 +23,8 @@ export function schemaForm(schema, idPrefix = "field") {
   );
   return {
     element,
+    /** Whether the next step starts without what was written for this one. */
+    empties: all().some((field) => field.empties),
     /** The value; raises Invalid, with the field focused, where one cannot be read. */
     read: () => readObject(fields),
     /** Empty what was written, and keep what was chosen: most moves are like the one before. */
@@ -114,6 +116,7 @@ function makeField(name, given, context) {
 
   return {
     ...described,
+    empties: kind === "text",
     element: h(
       "div",
       { class: `field ${kind}` },

@@ -1,6 +1,6 @@
 // The frames of this page's socket as they went over the wire.
 
-import { byId, copy, h } from "./dom.js";
+import { byId, clock, copy, h } from "./dom.js";
 
 const MOST = 200;
 const TOKENS = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(?:true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
@@ -75,10 +75,6 @@ function kindOf(text) {
 
 function line({ direction, text, at }) {
   return `${clock(at)} ${direction === "out" ? "→" : "←"} ${text}`;
-}
-
-function clock(at) {
-  return new Date(at).toLocaleTimeString("en", { hour12: false });
 }
 
 function indented(text) {

@@ -1,5 +1,6 @@
 // Which view is shown, by the page's address; the theme; and the dialogs that any view may open.
 
+import { linkDocuments } from "./documents.js";
 import { byId } from "./dom.js";
 import { onKeyWanted } from "./net.js";
 import { Play } from "./play.js";
@@ -67,6 +68,8 @@ byId("key-form").addEventListener("submit", (event) => {
   byId("key").close("use");
 });
 byId("key-cancel").addEventListener("click", () => byId("key").close(""));
+
+linkDocuments();
 
 const theme = byId("theme");
 theme.value = window.metagameTheme.get();

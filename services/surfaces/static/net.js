@@ -8,6 +8,7 @@ const KEY = "metagame.api-key";
 const TIMEOUT_MS = 15_000;
 
 let askForKey = async () => null;
+let onKeyed = () => {};
 let asking = null;
 let declinedAt = -Infinity;
 let key = kept.get(KEY);
@@ -15,6 +16,17 @@ let key = kept.get(KEY);
 /** Who asks for an API key where the server wants one: `ask(again)` gives it, or null. */
 export function onKeyWanted(ask) {
   askForKey = ask;
+}
+
+/** What to do once it is known that the server wants a key, which no link carries. */
+export function whenKeyed(act) {
+  onKeyed = act;
+  if (key !== null) act();
+}
+
+/** While a key is being asked for: whether one is given in the end; else null. */
+export function keyAsked() {
+  return asking;
 }
 
 /** The answer was an error: its status, and what it says. */
@@ -76,12 +88,13 @@ async function send(path, method, signal) {
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Unreachable("The server cannot be reached.");
+    throw new Unreachable(limit.aborted ? `The server gave no answer within ${TIMEOUT_MS / 1000} s.` : "The server cannot be reached.");
   }
 }
 
 /** Whether a key was given. However many requests want one, it is asked for once, and not again for those before a no. */
 function keyFrom(again) {
+  onKeyed();
   asking ??= askForKey(again).then((given) => {
     asking = null;
     if (given) {

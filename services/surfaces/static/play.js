@@ -1,7 +1,7 @@
 // The play view: an episode in a session of this page's own, and everything that becomes of it.
 
 import { drawThread } from "./charts.js";
-import { announce, byId, copy, cut, h, number, randomHex, say, shortened } from "./dom.js";
+import { announce, byId, copy, cut, h, notice, number, prose, randomHex, say, shortened } from "./dom.js";
 import { Invalid, schemaForm } from "./form.js";
 import { Frames } from "./frames.js";
 import { Problem, ask, linkTo } from "./net.js";
@@ -13,6 +13,10 @@ const SCROLLED_TEXT = 300;
 const MAX_SEED = 2n ** 63n - 1n;
 const NAME = /^[A-Za-z0-9._-]{1,128}$/;
 const BACK_SHOWN_MS = 8_000;
+/** Who presses Enter, or the button, once more within this has not meant another step. */
+const SLIP_MS = 700;
+const KEYLESS = "An API key is needed";
+const ASTRAY = "The address names no session";
 const STATES = {
   new: "No session yet",
   connecting: "Connecting",
@@ -35,6 +39,10 @@ export class Play {
   #backUntil = 0;
   #back = "";
   #troubled = false;
+  #keyless = false;
+  #forgotten = null;
+  #triedAt = -Infinity;
+  #touched = false;
 
   constructor({ goTo, confirm }) {
     this.#goTo = goTo;
@@ -42,6 +50,7 @@ export class Play {
     byId("start").addEventListener("submit", (event) => this.#start(event));
     byId("act").addEventListener("submit", (event) => this.#step(event));
     byId("act").addEventListener("keydown", (event) => this.#keyed(event));
+    byId("act").addEventListener("input", () => (this.#touched = true));
     byId("give-up").addEventListener("click", () => this.#session.giveUp());
     byId("copy-link").addEventListener("click", (event) => copy(linkTo(this.#session.id), event.currentTarget));
     byId("new-session").addEventListener("click", () => this.#renew());
@@ -55,15 +64,19 @@ export class Play {
 
   /** Go on with the session in the address, if it is another one. */
   open(sessionId) {
+    const isName = sessionId === null || NAME.test(sessionId);
+    if (isName && this.#says(ASTRAY)) byId("play-notice").hidden = true;
     if (sessionId === (this.#session?.id ?? null)) return;
     this.#session?.leave();
     this.#frames.clear();
     this.#session = null;
-    if (sessionId !== null && NAME.test(sessionId)) {
+    if (!this.#says(KEYLESS)) byId("play-notice").hidden = true; // it was of the session before
+    this.#complain("");
+    if (sessionId !== null && isName) {
       this.#use(new Session(sessionId));
       this.#session.connect();
     } else if (sessionId !== null) {
-      this.#tell("bad", "The address names no session", "A session id is 1 to 128 of A-Z a-z 0-9 . _ - and nothing else.");
+      this.#tell("bad", ASTRAY, "A session id is 1 to 128 of A-Z a-z 0-9 . _ - and nothing else.");
     }
     this.#draw();
   }
@@ -76,18 +89,25 @@ export class Play {
         say(byId("game-about"), about.description ?? "");
         this.#form = schemaForm(schema.action, "act");
         byId("act-fields").replaceChildren(this.#form.element);
-        if (byId("play-notice").dataset.said?.includes("An API key is needed")) byId("play-notice").hidden = true;
+        if (this.#says(KEYLESS)) byId("play-notice").hidden = true;
+        if (this.#keyless && this.#session?.state === "refused") this.#session.again();
+        this.#keyless = false;
         this.#draw();
         return;
       } catch (error) {
-        say(byId("game-about"), error.message);
+        byId("game-about").replaceChildren(...prose(error.message));
         if (error instanceof Problem && error.status === 401) {
-          this.#tell("warn", "An API key is needed", "This server plays with nobody who has none.", ["Enter key", () => this.#describe()]);
+          this.#keyless = true;
+          this.#wantKey();
           return;
         }
         await new Promise((resolve) => setTimeout(resolve, pause));
       }
     }
+  }
+
+  #wantKey() {
+    this.#tell("warn", KEYLESS, "This server plays with nobody who has none.", ["Enter key", () => this.#describe()]);
   }
 
   #use(session) {
@@ -148,21 +168,35 @@ export class Play {
 
   #step(event) {
     event.preventDefault();
-    if (this.#session === null || this.#session.pending !== null || !this.#canStep) return;
+    const isSlip = this.#isSlip();
+    if (this.#session === null || this.#session.pending !== null || !this.#canStep || isSlip) return;
     this.#complain("");
     try {
       this.#session.step(this.#form.read());
+      this.#touched = false;
     } catch (error) {
       if (!(error instanceof Invalid)) throw error;
+      this.#triedAt = -Infinity;
       announce(error.message);
     }
+  }
+
+  /**
+   * Whether a step is asked for once more than it was meant: its answer has emptied the text that was sent, and with
+   * Enter still going down the next step would say nothing. After a pause, nothing may be said too.
+   */
+  #isSlip() {
+    const now = performance.now();
+    const quick = now - this.#triedAt < SLIP_MS;
+    this.#triedAt = now;
+    return quick && !this.#touched && this.#form !== null && this.#form.empties;
   }
 
   #keyed(event) {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.target.tagName !== "TEXTAREA") return;
     if (event.target.classList.contains("mono")) return; // JSON has lines
     event.preventDefault();
-    byId("act").requestSubmit();
+    if (!event.repeat) byId("act").requestSubmit();
   }
 
   #answered(event) {
@@ -171,12 +205,17 @@ export class Play {
       byId("start-box").open = false;
       for (const id of ["episode-id", "session-name"]) byId(id).value = "";
     } else {
-      this.#form?.next();
+      this.#done();
     }
     byId("play-notice").hidden = true;
     const reward = typeof data.reward === "number" ? `, reward ${number.decimal(data.reward)}` : "";
     announce(kind === "reset" ? "Episode started" : `Step ${step}${reward}${data.done ? ", the episode is over" : ""}`);
     queueMicrotask(() => this.#focusNext()); // once the fields are there again
+  }
+
+  /** What was sent is done; what was written meanwhile stays. */
+  #done() {
+    if (!this.#touched) this.#form?.next();
   }
 
   /** To the next step, unless somebody went elsewhere in the page meanwhile. */
@@ -186,12 +225,15 @@ export class Play {
   }
 
   #refused({ frame, data }) {
+    this.#triedAt = -Infinity;
     if (data.reason === "session_moved") {
       const where = data.episode_id === null ? "no episode runs in it" : `it stands at step ${data.step_count}`;
       this.#tell("warn", "The session moved", `Somebody else stepped it: ${where} now, and nothing was done. What you send next goes on from there.`);
       return;
     }
     if (data.reason === "answer_forgotten") {
+      if (frame.type === "step") this.#done();
+      this.#forgotten = data.message;
       this.#tell("warn", "This was done before", data.message);
       return;
     }
@@ -211,7 +253,10 @@ export class Play {
   #cameBack({ moved, reloaded }) {
     const step = this.#session.stands.step_count;
     if (this.#session.running) byId("start-box").open = false;
-    if (moved) this.#tell("warn", "The session moved", `It stands at step ${step} now. What you send next goes on from there.`);
+    const where = `It stands at step ${step} now. What you send next goes on from there.`;
+    if (moved && this.#forgotten !== null) this.#tell("warn", "This was done before", `${this.#forgotten} ${where}`);
+    else if (moved) this.#tell("warn", "The session moved", where);
+    this.#forgotten = null;
     this.#back = `${reloaded ? "Resumed" : "Reconnected"}, step ${step}`;
     this.#backUntil = Date.now() + BACK_SHOWN_MS;
     setTimeout(() => this.#draw(), BACK_SHOWN_MS + 50);
@@ -246,28 +291,29 @@ export class Play {
     announce("Session ended");
     byId("start-box").open = true;
     this.#draw();
+    byId("seed").focus();
   }
 
   #complain(text) {
     const complaint = byId("act-complaint");
-    complaint.textContent = text;
+    complaint.replaceChildren(...prose(text));
     complaint.hidden = text === "";
   }
 
   #tell(kind, title, text, ...buttons) {
     this.#troubled = false;
-    const notice = byId("play-notice");
+    const box = byId("play-notice");
     const said = `${kind}\n${title}\n${text}\n${buttons.map(([label]) => label)}`;
-    if (notice.hidden || notice.dataset.said !== said) {
-      notice.dataset.said = said;
-      notice.className = `notice ${kind}`;
-      notice.replaceChildren(
-        h("p", { class: "notice-title" }, title),
-        h("p", {}, text),
-        ...(buttons.length === 0 ? [] : [h("div", { class: "actions" }, buttons.map(([label, act]) => h("button", { type: "button", onclick: act }, label)))]),
-      );
+    if (box.hidden || box.dataset.said !== said) {
+      Object.assign(box.dataset, { said, title });
+      box.className = `notice ${kind}`;
+      box.replaceChildren(...notice(title, text, buttons));
     }
-    notice.hidden = false;
+    box.hidden = false;
+  }
+
+  #says(title) {
+    return !byId("play-notice").hidden && byId("play-notice").dataset.title === title;
   }
 
   get #canStep() {
@@ -374,6 +420,8 @@ export class Play {
       trouble("warn", "Another page has this session", "The newest socket owns a session. Nothing was lost: the episode goes on there.", ["Take it back", () => session.again()], renew);
     } else if (state === "full") {
       trouble("bad", "The pool is full", session.why, ["Try again", () => session.again()], renew);
+    } else if (state === "refused" && this.#keyless) {
+      this.#wantKey();
     } else if (state === "refused") {
       trouble("bad", "The server refused this session", session.why, ["Try again", () => session.again()], renew);
     } else if (session?.failing) {

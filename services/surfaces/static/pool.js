@@ -1,7 +1,7 @@
 // The pool view: the whole pool's numbers, asked for while somebody looks, and its sessions.
 
 import { drawLines } from "./charts.js";
-import { byId, h, number, say } from "./dom.js";
+import { byId, clock, h, notice, number, say } from "./dom.js";
 import { Problem, ask } from "./net.js";
 import { Sessions } from "./sessions.js";
 
@@ -9,6 +9,8 @@ const EVERY_MS = 2_000;
 const KEPT_S = 300;
 /** Without an answer for so long, the line has a gap. */
 const GAP_S = 8;
+/** What is known through the store only. */
+const FIGURES = ["pool-tiles", "workers-box"];
 const NODE_STATES = { ready: "good", up: "good", draining: "warn", silent: "bad", down: "bad" };
 
 /** The view; `show()` and `hide()` start and stop it. */
@@ -18,6 +20,8 @@ export class Pool {
   #timer = null;
   #stop = null;
   #shown = false;
+  #goodAt = null;
+  #askedAt = null;
 
   constructor({ confirm, play }) {
     this.#sessions = new Sessions({ confirm, play });
@@ -27,6 +31,7 @@ export class Pool {
   show() {
     if (this.#shown) return;
     this.#shown = true;
+    this.#askedAt = new Date();
     this.#poll();
     this.#sessions.refresh();
   }
@@ -48,15 +53,52 @@ export class Pool {
     this.#stop = stop;
     try {
       const pool = await ask("pool", { signal: stop.signal });
-      this.#take(pool);
-      this.#state("open", "Live");
-      byId("pool-notice").hidden = true;
-      byId("pool-live").hidden = false;
+      this.#reveal();
+      if (pool.sessions.total === null) this.#withoutStore(pool);
+      else this.#live(pool);
     } catch (error) {
       if (stop.signal.aborted) return;
       if (this.#failed(error)) return;
     }
     this.#timer = setTimeout(() => this.#poll(), EVERY_MS);
+  }
+
+  #live(pool) {
+    this.#goodAt = new Date();
+    this.#take(pool);
+    this.#state("open", "Live");
+    byId("pool-notice").hidden = true;
+    this.#mark([]);
+  }
+
+  /** The worker that was asked answers, and its store does not: it knows neither the sessions nor the other workers. */
+  #withoutStore(pool) {
+    const worker = pool.workers?.[0]?.worker_id;
+    this.#state("waiting", "Store away");
+    this.#tell("The session store cannot be reached", `${worker === undefined ? "A worker" : `Worker ${worker}`} answers, and its store gives no answer. ${this.#since()}`);
+    if (this.#goodAt === null) this.#take(pool);
+    else this.#redis(pool.redis ?? [], pool.store);
+    this.#mark(this.#goodAt === null ? [] : FIGURES);
+  }
+
+  /** Since when the figures stand still; the moment alone, as what counts on would be read out each time. */
+  #since() {
+    const asking = "Asking again by itself.";
+    if (this.#goodAt === null) return `Asked since ${clock(this.#askedAt)}, and never answered. ${asking}`;
+    return `The figures below are as of ${clock(this.#goodAt)}. ${asking}`;
+  }
+
+  /** Show what is not as it is now as old, and the rest as it is. */
+  #mark(old) {
+    for (const id of FIGURES.concat("redis-box")) byId(id).classList.toggle("old", old.includes(id));
+  }
+
+  /** The pool again, where it was not shown. */
+  #reveal() {
+    byId("pool-live").hidden = false;
+    if (!byId("sessions-box").hidden) return;
+    byId("sessions-box").hidden = false;
+    this.#sessions.refresh();
   }
 
   /** Say what is wrong; whether asking again cannot help. */
@@ -67,26 +109,30 @@ export class Pool {
     } else if (status === 403) {
       this.#tell("For operators only", error.message, ["Try again", () => this.#poll()]);
     } else if (status === 404) {
-      this.#tell("This server has no pool view", "It answers no such request.", null);
+      this.#tell("This server has no pool view", "It answers no such request.");
     } else {
       this.#state("waiting", "No answer");
-      if (this.#samples.length === 0) this.#tell("The pool does not answer", `${error.message} Asking again by itself.`, null);
+      const code = status === null ? "" : ` (${[status, error.code].filter(Boolean).join(" ")})`;
+      this.#tell("The pool does not answer", `${error.message}${code} ${this.#since()}`);
+      if (this.#goodAt === null) byId("pool-live").hidden = true;
+      else this.#mark([...FIGURES, "redis-box"]);
       return false;
     }
     this.#state("refused", "Not shown");
     byId("pool-live").hidden = true;
+    byId("sessions-box").hidden = status !== 404;
     return true;
   }
 
-  #tell(title, text, button) {
-    const notice = byId("pool-notice");
-    notice.className = "notice warn";
-    notice.replaceChildren(
-      h("p", { class: "notice-title" }, title),
-      h("p", {}, text),
-      button === null ? "" : h("div", { class: "actions" }, h("button", { type: "button", onclick: button[1] }, button[0])),
-    );
-    notice.hidden = false;
+  #tell(title, text, ...buttons) {
+    const box = byId("pool-notice");
+    const said = `${title}\n${text}`;
+    if (box.hidden || box.dataset.said !== said) {
+      box.dataset.said = said;
+      box.className = "notice warn";
+      box.replaceChildren(...notice(title, text, buttons));
+    }
+    box.hidden = false;
   }
 
   #state(state, text) {

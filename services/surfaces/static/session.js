@@ -5,7 +5,7 @@
 // happens once. What must not be guessed is loud: a session that ended, moved, or was taken by another page.
 
 import { cut, kept, randomHex } from "./dom.js";
-import { Problem, Unreachable, ask, openSocket } from "./net.js";
+import { Problem, Unreachable, ask, keyAsked, openSocket } from "./net.js";
 
 const FIRST_PAUSE_MS = 150;
 const LONGEST_PAUSE_MS = 5_000;
@@ -84,6 +84,8 @@ export class Session extends EventTarget {
   connect() {
     if (this.#socket !== null || this.state === "ended") return;
     clearTimeout(this.#timer);
+    const asked = keyAsked();
+    if (asked !== null) return this.#holdUntil(asked);
     this.#said = null;
     this.#opened = false;
     this.#become("connecting");
@@ -93,6 +95,16 @@ export class Session extends EventTarget {
     socket.onmessage = (event) => this.#hear(event.data);
     socket.onclose = (event) => this.#closed(event.code);
     this.#within(CONNECT_TIMEOUT_MS);
+  }
+
+  /** No socket opens without the key that is being asked for. */
+  #holdUntil(asked) {
+    this.#become("waiting", this.why);
+    asked.then((given) => {
+      if (this.state !== "waiting") return;
+      if (given) this.connect();
+      else this.#stop("refused", "This server wants an API key, and none was given.");
+    });
   }
 
   /** The same without waiting for the next attempt: the network is back, or somebody pressed the button. */

@@ -1,6 +1,6 @@
 // The table of the pool's sessions: pages, search, a closer look, and their end.
 
-import { announce, byId, copy, cut, h, number, say, shortened } from "./dom.js";
+import { announce, byId, clock, copy, cut, h, number, say, shortened } from "./dom.js";
 import { Problem, ask } from "./net.js";
 
 const ROWS = 50;
@@ -16,6 +16,7 @@ export class Sessions {
   #query = "";
   #stop = null;
   #inspected = null;
+  #readAt = null;
 
   constructor({ confirm, play }) {
     this.#confirm = confirm;
@@ -40,8 +41,7 @@ export class Sessions {
 
   /** The page that is shown, as it is now. */
   refresh() {
-    if (this.#query === "") this.#go(this.#cursors);
-    else this.#search(this.#query);
+    return this.#query === "" ? this.#go(this.#cursors) : this.#search(this.#query);
   }
 
   #first() {
@@ -103,12 +103,20 @@ export class Sessions {
     byId("sessions-box").setAttribute("aria-busy", "true");
     try {
       await work(stop.signal);
+      this.#readAt = new Date();
+      byId("sessions").classList.remove("old");
     } catch (error) {
       if (stop.signal.aborted) return;
+      const status = error instanceof Problem ? error.status : null;
+      if (this.#readAt !== null && (status === null || status >= 500)) {
+        byId("sessions").classList.add("old");
+        say(byId("sessions-said"), `${error.message} These are as of ${clock(this.#readAt)}.`);
+        if (this.#stop === stop) byId("sessions-box").removeAttribute("aria-busy");
+        return;
+      }
       this.#draw([]);
       this.#next = null;
       this.#paging();
-      const status = error instanceof Problem ? error.status : null;
       say(byId("sessions-said"), status === 404 ? "This server lists no sessions: it runs in production mode." : error.message);
     }
     if (this.#stop === stop) byId("sessions-box").removeAttribute("aria-busy");
@@ -126,19 +134,20 @@ export class Sessions {
 
   #row(item) {
     const id = item.session_id;
+    const socket = item.attached === null ? "unknown" : item.attached ? "attached" : "detached";
     return h(
       "tr",
       {},
-      h("th", { scope: "row" }, h("code", { title: id }, shortened(id)), h("button", { type: "button", class: "small quiet roomy", "aria-label": `Copy id ${shortened(id)}`, onclick: (event) => copy(id, event.currentTarget) }, "Copy")),
+      h("th", { scope: "row" }, h("code", { title: id }, shortened(id)), h("button", { type: "button", class: "small quiet roomy", "aria-label": `Copy id ${shortened(id)}`, onclick: (event) => copy(id, event.currentTarget) }, "Copy"), h("span", { class: "sub slim" }, `${socket}, step ${number.whole(item.step_count)}`)),
       h("td", { class: "roomy" }, item.episode_id === null ? "–" : h("code", { title: item.episode_id }, cut(shortened(item.episode_id), 24))),
       h("td", { class: "num roomy" }, number.whole(item.step_count)),
-      h("td", {}, h("span", { class: `badge ${item.attached ? "good" : ""}` }, item.attached === null ? "unknown" : item.attached ? "attached" : "detached")),
+      h("td", { class: "roomy" }, h("span", { class: `badge ${item.attached ? "good" : ""}` }, socket)),
       h("td", { class: "num roomy" }, number.span(item.expires_in_s)),
       h(
         "td",
         { class: "row-actions" },
         h("button", { type: "button", class: "small", "aria-label": `Inspect ${shortened(id)}`, onclick: () => this.#inspect(id) }, "Inspect"),
-        h("button", { type: "button", class: "small danger", "aria-label": `End ${shortened(id)}`, onclick: () => this.#end(id) }, "End"),
+        h("button", { type: "button", class: "small danger", "aria-label": `End ${shortened(id)}`, "data-id": id, onclick: () => this.#end(id) }, "End"),
       ),
     );
   }
@@ -175,7 +184,18 @@ export class Sessions {
       say(byId("sessions-said"), `Not ended: ${error.message}`);
       return;
     }
-    this.refresh();
+    const buttons = [...byId("sessions").querySelectorAll("button.danger")];
+    const at = buttons.findIndex((button) => button.dataset.id === id);
+    await this.refresh();
+    this.#focusAt(at);
+  }
+
+  /** On the row that took an ended one's place, since the button that was pressed is gone. */
+  #focusAt(index) {
+    if (document.activeElement !== document.body) return;
+    const rows = byId("sessions").rows;
+    const row = rows[Math.min(Math.max(index, 0), rows.length - 1)];
+    (row?.querySelector(".row-actions button") ?? byId("sessions-title")).focus();
   }
 }
 
