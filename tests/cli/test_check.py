@@ -167,8 +167,10 @@ OTHERS: dict[str, dict[str, Said]] = {
 
 @pytest.mark.parametrize("answers", OTHERS.values(), ids=OTHERS)
 def test_no_session_that_was_never_made_is_said_to_be_left(answers: dict[str, Said]) -> None:
+    # One that cannot now is asked again until the clients' deadline.
+    survive = () if 503 in {said.status for said in answers.values()} else ("--survive", "1")
     with scripted(answers) as server:
-        done = metagame("check", server.url, "--survive", "1")
+        done = metagame("check", server.url, *survive)
     assert done.returncode == 1
     assert " failed, " in done.stdout
     assert "could not be ended" not in done.stdout
@@ -189,7 +191,7 @@ def test_a_session_that_was_made_and_cannot_be_ended_is_told() -> None:
         "POST /sessions": Said(201, item),
     }
     with scripted(answers) as server:
-        done = metagame("check", server.url, "--only", "concurrent-steps,http-by-path")
+        done = metagame("check", server.url, "--only", "ended-stays-ended,http-by-path")
     assert "1 session of this check could not be ended, and will expire without it." in done.stdout
 
 
