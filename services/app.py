@@ -97,7 +97,7 @@ def create_app(
         lifecycle.take_sigterm()
         upkeep.start()
         where = "memory" if settings.redis_url is None else hide_password(settings.redis_url)
-        log.info("worker started", version=__version__, game=game.name, store=where)
+        log.info("worker started", pid=os.getpid(), version=__version__, game=game.name, store=where)
         yield
         await upkeep.stop()
         await store.close()

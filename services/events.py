@@ -50,7 +50,8 @@ class Events:
     def attached(self, session_id: str, snapshot: Snapshot, *, took_over: bool) -> None:
         """A socket opened on a session that existed, and that another socket had or none."""
         self.meter.count(RESUMED)
-        event, reason = "session resumed", "no socket had it"
+        event = "socket attached" if snapshot.episode_id is None else "session resumed"  # nothing to go on with yet
+        reason = "no socket had it"
         if took_over:
             self.meter.count(TAKEN_OVER)
             event, reason = "session taken over", "another socket had it, or died with it"

@@ -2,13 +2,15 @@
 
 On SIGTERM it stops accepting (under uvicorn), lets what is in flight finish, closes named sockets
 with 1012 so that their clients go on elsewhere, leaves anonymous ones for most of the drain's time,
-and then hands the signal on to the server that it runs in. At the end of that time it is gone.
+and then hands the signal on to the server that it runs in. At the end of that time it is gone. A worker whose
+supervisor is gone leaves in the same way: nobody would ask it to, and it would hold the port for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -84,6 +86,7 @@ class Lifecycle:
                 loop.call_soon_threadsafe(self._begin, previous)
 
         signal.signal(signal.SIGTERM, on_sigterm)
+        _when_supervisor_dies(lambda: loop.call_soon_threadsafe(self._left_alone))
 
     def _begin(self, server_stop: Callable[[int, FrameType | None], Any]) -> None:
         # uvicorn's handler is a method of its server, whose listeners are closed here: no new
@@ -95,6 +98,11 @@ class Lifecycle:
         self._drain = asyncio.create_task(self._drain_then(server_stop))
         for tell in self._told:
             tell()
+
+    def _left_alone(self) -> None:
+        if not self.draining:
+            log.warning("worker leaves", reason="its supervisor is gone")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _go(self) -> None:
         """Leave at the deadline: a worker holds nothing that cannot be lost."""
@@ -112,3 +120,18 @@ class Lifecycle:
                 await asyncio.wait_for(self._empty.wait(), (1 - SERVER_SHARE) * self._drain_timeout_s)
         log.info("worker drained", sockets_left=len(self.sockets))
         server_stop(signal.SIGTERM, None)
+
+
+def _when_supervisor_dies(leave: Callable[[], object]) -> None:
+    """Call this, from a thread, once the process that started this one is gone; at once, if it is already."""
+    supervisor = multiprocessing.parent_process()
+    if supervisor is None:
+        return
+
+    def watch() -> None:
+        # However that dies, it ends: only the supervisor holds the other end of the pipe that is waited for.
+        supervisor.join()
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: this process is leaving
+            leave()
+
+    threading.Thread(target=watch, name="supervisor", daemon=True).start()

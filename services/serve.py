@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from metagame.limits import allow_open_files
 
+from . import logs
 from .meter.meter import shared_folder
 from .settings import PREFIX, Settings, SettingsError, hide_password
+from .supervisor import NAME, Supervisor
 from .surfaces.operators import NotesPeer
 from .surfaces.protocol import SocketProtocol
 
@@ -88,7 +89,8 @@ def serve(settings: Settings, app: str) -> int:
     print(announced(settings, host, port, terminal=people), flush=True)  # noqa: T201 - the command's output
     if settings.workers > 1:
         with _shared_folder():
-            Multiprocess(config, sockets=[listener]).run()
+            logs.configure(settings.log_format, NAME)
+            Supervisor(config, sockets=[listener]).run()
         return 0
     # uvicorn raises the signal that stopped it once more when all is done: the way out, and no failure.
     for number in STOPPING:

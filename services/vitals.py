@@ -40,6 +40,8 @@ RATE_S = 3.0
 """How far back rates go: over one turn of telling they would jump."""
 STEPS = (("http", "step"), ("web", "step"), ("websocket", "step"), ("mcp", "tools/call"))
 """Requests that are steps, by surface and operation."""
+LOOK = ("http", "pool")
+"""The look at the pool itself, which is none of its requests: whoever watches would see themselves."""
 BOUNDS_MS = tuple(bound * 1000 / NANO for bound in DURATIONS_NS)
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 
@@ -157,7 +159,7 @@ def counts_of(meter: Meter) -> Counts:
     step_counts = [REQUESTS.buckets(cells, surface=surface, operation=operation) for surface, operation in STEPS]
     return Counts(
         steps=COMMITS.total(cells, command=str(Kind.STEP), outcome="committed"),
-        requests=REQUESTS.total(cells),
+        requests=REQUESTS.total(cells) - REQUESTS.total(cells, surface=LOOK[0], operation=LOOK[1]),
         attached=ATTACHED.total(cells),
         anonymous=ATTACHED.total(cells, kind="anonymous"),
         cpu_s=CPU.total(cells) / NANO,

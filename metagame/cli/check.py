@@ -119,7 +119,7 @@ async def _probe(there: Deployment) -> None:
         raise refusal(there.target, "/health", health, there=False)
     there.production = state.status_code == httpx.codes.NOT_FOUND
     # Only Metagame knows of sessions, and says so of one that is not there.
-    there.metagame = "code" in body_of(nobody)
+    there.metagame = isinstance(body_of(nobody).get("code"), str)
 
 
 async def _verdict(one: Check, there: Deployment) -> Verdict:
@@ -164,7 +164,8 @@ def _show(console: Console, target: Target, found: Found) -> None:
         style="bold red" if not found.passed else "bold green",
     )
     if found.left:
-        console.print(f"{found.left} sessions of this check could not be ended; they expire by themselves.")
+        which = "1 session" if found.left == 1 else f"{found.left} sessions"
+        console.print(f"{which} of this check could not be ended, and will expire without it.")
 
 
 def _as_json(target: Target, found: Found) -> dict[str, Any]:

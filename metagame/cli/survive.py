@@ -102,7 +102,7 @@ async def _play(
     noted = Noted(transport, Transcript(client))
     try:
         async with AsyncMetaGameEnv(there.url, transport=noted, deadline_s=DEADLINE_S) as env:
-            there.ends(env.session_id)
+            there.names(env.session_id)
             while episode == 0 or time.monotonic() < until:
                 episode += 1
                 # A seed and an alphabet of messages of its own for each episode, so that a swapped answer shows.
@@ -119,6 +119,7 @@ async def _play(
 
 async def _episode(there: Deployment, env: AsyncMetaGameEnv, transcript: Transcript, until: float) -> None:
     await begin(env, transcript)
+    there.ends(env.session_id)
     for number in range(1, STEPS + 1):
         await take_step(env, transcript, number)
         if time.monotonic() >= until:

@@ -5,6 +5,7 @@ Whatever keeps a command from its work is a `Refused`, whose text says what to d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,6 +25,8 @@ from metagame.wire.keys import FORM, HEADER, is_key
 
 TIMEOUT_S = 10.0
 """Longer than a server waits for its store."""
+_WITHOUT_SCHEME = re.compile(r"(?:(?P<scheme>https?|wss?)(?::/*|/+)|/*)(?P<place>.*)", re.DOTALL | re.IGNORECASE)
+_PORT = re.compile(r":?(\d{2,5})(?=/|$)")
 _ABSENT = frozenset({404, 405})
 
 
@@ -220,9 +223,25 @@ def _wants_key(target: Target, challenge: str) -> str:
 
 
 def _not_an_address(url: str, wrong: InvalidRequest) -> str:
-    if "://" not in url:
-        return f"{url!r} is no server's address: it has no scheme. Did you mean http://{url.strip()}?"
+    meant = None if "://" in url else _with_scheme(url.strip())
+    if meant is not None:
+        return f"{url!r} is no server's address: it has no scheme. Did you mean {meant}?"
     return str(wrong).replace("base_url", "The URL", 1)
+
+
+def _with_scheme(typed: str) -> str | None:
+    """The server's address that was meant, which is one then; None where nobody can tell."""
+    found = _WITHOUT_SCHEME.fullmatch(typed)
+    if found is None:
+        return None
+    scheme, place = found["scheme"] or "http", found["place"]
+    if (port := _PORT.match(place)) is not None:
+        place = f"localhost:{port[1]}{place[port.end() :]}"
+    try:
+        address, session_id = parse_base_url(f"{scheme}://{place}")
+    except InvalidRequest:
+        return None
+    return f"{scheme}://{place}" if session_id is None else address.http
 
 
 def _not_metagame(url: str, why: str) -> str:

@@ -23,6 +23,7 @@ ANSWER_TIMEOUT_S = 20.0
 """A server answers within METAGAME_REDIS_TIMEOUT_S (5), and a balancer says within 15 s that it did not: whoever is
 silent for longer is frozen or gone, and the request is sent again, elsewhere."""
 _SESSION_PATH = re.compile(r"(?P<prefix>.*)/sessions/(?P<session_id>[^/]+)", re.DOTALL)
+_HOST = re.compile(r"([\w-]{1,63}\.)*[\w-]{1,63}\.?|[0-9a-f]*:[0-9a-f:.]+(%[\w.-]+)?", re.IGNORECASE)
 _LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1|.*\.localhost", re.IGNORECASE)
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -74,10 +75,12 @@ def parse_base_url(base_url: str) -> tuple[Address, str | None]:
     try:
         parts = urlsplit(base_url.strip() if isinstance(base_url, str) else "")
         host, _ = parts.hostname, parts.port
+        if host is not None and not host.isascii():
+            host = host.encode("idna").decode()  # as it will be asked for
     except ValueError:
         raise _not_an_address(base_url) from None
     scheme = _SCHEMES.get(parts.scheme)
-    if scheme is None or not host or parts.query or parts.fragment:
+    if scheme is None or not host or _HOST.fullmatch(host) is None or parts.query or parts.fragment:
         raise _not_an_address(base_url)
     path, session_id = parts.path.rstrip("/"), None
     if (named := _SESSION_PATH.fullmatch(path)) is not None:

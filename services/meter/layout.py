@@ -31,7 +31,7 @@ SUM = len(DURATIONS_NS) + 1
 BATCH_SUM = len(BATCH_SIZES) + 1
 
 OPERATIONS = {
-    "http": ("reset", "step", "state", "make", "list", "inspect", "end"),
+    "http": ("reset", "step", "state", "make", "list", "inspect", "end", "pool"),
     "web": ("reset", "step", "state"),
     "websocket": ("connect", "reset", "step", "state", "mcp", "close", "unreadable"),
     "mcp": ("connect", "initialize", "tools/list", "tools/call", "session/create", "session/close", "other"),

@@ -36,7 +36,7 @@ from .bodies import read_body
 from .naming import derived_session, session_headers, session_of, tell
 from .operators import check_operator
 from .presence import check_present
-from .problems import JSON
+from .problems import JSON, problem
 from .shortcut import Handler
 
 IDEMPOTENCY_KEY = "idempotency-key"
@@ -159,8 +159,12 @@ class HttpSurface:
 
     @counted("inspect")
     async def inspect(self, request: Request, session_id: str) -> Response:
-        """One session."""
-        item = await self._engine.inspect(tell(request, check_session_id(session_id)))
+        """One session; that there is none is an answer too, and counted as no error."""
+        named = tell(request, check_session_id(session_id))
+        try:
+            item = await self._engine.inspect(named)
+        except SessionLost as none:
+            return problem(none, request)
         return self._json(request, _item_body(item))
 
     @counted("end")

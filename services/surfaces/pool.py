@@ -20,7 +20,7 @@ from metagame.core import strictjson
 
 from ..engine import Engine
 from ..store.base import Node, Spoken, StoreUnavailable
-from ..vitals import Pulse, Vitals, percentiles, read
+from ..vitals import LOOK, Pulse, Vitals, percentiles, read
 from . import describe
 from .operators import check_operator
 from .problems import JSON
@@ -74,8 +74,9 @@ class PoolSurface:
 
     async def pool(self, request: Request) -> Response:
         """The pool as it is now."""
-        check_operator(request.scope)
-        answer = await self.answer()
+        with self._engine.meter.timed(*LOOK):
+            check_operator(request.scope)
+            answer = await self.answer()
         return Response(strictjson.dumps(answer), 200, {"cache-control": "no-store"}, JSON)
 
     async def answer(self) -> dict[str, Any]:

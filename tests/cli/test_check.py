@@ -153,6 +153,48 @@ def test_a_broken_promise_is_named_with_what_to_do(name: str) -> None:
     assert found[name]["todo"]
 
 
+HEALTHY = Said(200, {"status": "healthy"})
+OTHERS: dict[str, dict[str, Said]] = {
+    "answers all else by JSON of its own": {"/health": HEALTHY, "": Said(404, {"error": "not found", "code": 404})},
+    "takes neither POST nor DELETE": {"/health": HEALTHY, "/state": Said(200, {}), "": Said(501, "<html>no</html>")},
+    "fails in Metagame's words": {
+        "/health": HEALTHY,
+        "/state": Said(200, {"episode_id": None, "step_count": 0}),
+        "": Said(503, {"detail": "The session store cannot be reached.", "code": "SESSION_ERROR"}),
+    },
+}
+
+
+@pytest.mark.parametrize("answers", OTHERS.values(), ids=OTHERS)
+def test_no_session_that_was_never_made_is_said_to_be_left(answers: dict[str, Said]) -> None:
+    # One that cannot now is asked again until the clients' deadline.
+    survive = () if 503 in {said.status for said in answers.values()} else ("--survive", "1")
+    with scripted(answers) as server:
+        done = metagame("check", server.url, *survive)
+    assert done.returncode == 1
+    assert " failed, " in done.stdout
+    assert "could not be ended" not in done.stdout
+
+
+def test_openenvs_own_server_has_no_sessions_to_be_left(reference: processes.Child) -> None:
+    done = metagame("check", url_of(reference), "--survive", "1")
+    assert " failed, " in done.stdout
+    assert "could not be ended" not in done.stdout
+
+
+def test_a_session_that_was_made_and_cannot_be_ended_is_told() -> None:
+    item = {"session_id": "x", "episode_id": None, "step_count": 0}
+    answers = {
+        "/health": HEALTHY,
+        "/state": Said(200, {"episode_id": None, "step_count": 0}),
+        "": Said(503, {"detail": "No.", "code": "SESSION_ERROR"}),
+        "POST /sessions": Said(201, item),
+    }
+    with scripted(answers) as server:
+        done = metagame("check", server.url, "--only", "ended-stays-ended,http-by-path")
+    assert "1 session of this check could not be ended, and will expire without it." in done.stdout
+
+
 def test_an_answer_of_no_known_shape_fails_its_check_and_no_other() -> None:
     answers = {
         "/health": Said(200, {"status": "healthy"}),

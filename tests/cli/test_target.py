@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from metagame.cli import processes
+from metagame.cli.outcome import Refused
+from metagame.cli.target import target_of
 from tests.balancer.certificates import make_certificate
 from tests.cli.scripted import Said, scripted
 from tests.cli.typed import metagame, objects
@@ -59,6 +61,48 @@ def test_a_url_without_a_scheme_is_answered_with_the_whole_one(command: tuple[st
 @pytest.mark.parametrize("url", ["ftp://localhost", "http://", "http://localhost:x", "http://localhost/?a=1"])
 def test_another_url_that_is_no_address_says_what_one_looks_like(url: str) -> None:
     assert "It looks like http://localhost:8000" in refused(2, "sessions", "list", url)
+
+
+@pytest.mark.parametrize("url", ["", "http://.."])
+@EVERY
+def test_a_url_from_which_no_address_can_be_made_is_answered_with_an_example(
+    command: tuple[str, ...], url: str
+) -> None:
+    said = refused(2, *at(url, command))
+    assert said.startswith(f"The URL is {url!r}, which is no server's address. It looks like http://localhost:8000")
+
+
+ODD = {
+    "localhost": "http://localhost",
+    ":8000": "http://localhost:8000",
+    "8000": "http://localhost:8000",
+    "//localhost:8000": "http://localhost:8000",
+    "http:/localhost": "http://localhost",
+    "https//lab.example": "https://lab.example",
+    "localhost:8000/sessions/a": "http://localhost:8000",
+    "localhost:8000/envs/echo": "http://localhost:8000/envs/echo",
+    "[::1]:8000": "http://[::1]:8000",
+    "127.0.0.1:8000 ": "http://127.0.0.1:8000",
+    "bücher.example": "http://bücher.example",
+    "my_host.example.:80": "http://my_host.example.:80",
+}
+
+
+@pytest.mark.parametrize("typed", ODD)
+def test_an_address_that_is_suggested_is_one(typed: str) -> None:
+    with pytest.raises(Refused) as told:
+        target_of(typed)
+    assert str(told.value).endswith(f" Did you mean {ODD[typed]}?")
+    assert target_of(ODD[typed]).url == ODD[typed]
+
+
+UNTOLD = ["", " ", "?", "/", "::1", "...", "a b", "localhost:abc", "localhost:8000?x=1", "localhost:99999"]
+
+
+@pytest.mark.parametrize("typed", [*UNTOLD, "http://", "http://local host", "http://a%20b", "http://a..b", "http://*"])
+def test_what_would_be_refused_is_not_suggested(typed: str) -> None:
+    with pytest.raises(Refused, match="It looks like http://localhost:8000"):
+        target_of(typed)
 
 
 def test_a_url_that_names_a_session_is_told_the_servers() -> None:

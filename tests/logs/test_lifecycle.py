@@ -122,6 +122,19 @@ def test_the_life_of_a_session_that_was_asked_for(server: Server, http: httpx.Cl
     assert [line["event"] for line in events(server, about["session"])] == ["session made", "session ended"]
 
 
+def test_a_socket_on_a_session_without_an_episode_is_attached_and_resumes_nothing(
+    server: Server, http: httpx.Client
+) -> None:
+    http.post("/sessions", json={"session_id": "asked"})
+    about = {"session": session_hash("asked")}
+    for event, more in (("socket attached", {}), ("session resumed", {"episode": "e-1"})):
+        with opened(server, "/sessions/asked/ws") as one:
+            assert told(until(server, event)) == about | more | {"reason": "no socket had it", "step": 0}
+            ask(one, "reset", episode_id="e-1")
+        until(server, "socket detached", episode="e-1", reason="left")
+    assert [line["event"] for line in events(server, about["session"])].count("session resumed") == 1
+
+
 def test_a_full_pool_refuses_loudly(server: Server, http: httpx.Client) -> None:
     for number in range(3):
         http.post("/sessions", json={"session_id": f"s-{number}"})
@@ -132,7 +145,8 @@ def test_a_full_pool_refuses_loudly(server: Server, http: httpx.Client) -> None:
 
 def test_the_life_of_a_worker(server: Server) -> None:
     started = until(server, "worker started")
-    assert told(started) == {"version": __version__, "game": "meta_game", "store": started["store"]}
+    about = {"version": __version__, "game": "meta_game", "store": started["store"]}
+    assert told(started) == about | {"pid": server.process.pid}
     assert re.fullmatch("[0-9a-f]{8}", started["worker"])
     with opened(server, "/ws"):
         server.process.terminate()

@@ -117,6 +117,7 @@ def test_http(url: str, http: httpx.Client) -> None:
     assert http.post("/sessions", json={}).status_code == 201
     assert http.get("/sessions").status_code == 200
     assert http.get("/sessions/s").status_code == 200
+    assert http.get("/pool").status_code == 200
     assert http.delete("/sessions/s").status_code == 204
     assert requests(url, "http") == dict.fromkeys(OPERATIONS["http"], 1) | {"step": 3}
     assert errors(url, "http") == {}
@@ -125,14 +126,48 @@ def test_http(url: str, http: httpx.Client) -> None:
 def test_http_that_is_refused(url: str, http: httpx.Client) -> None:
     assert http.post("/step", json={"action": {"message": "one"}}).status_code == 409
     assert http.post("/sessions/s/reset", content="{", headers={"content-type": "application/json"}).status_code == 422
-    assert http.get("/sessions/none").status_code == 404
+    assert http.get("/sessions/none/state").status_code == 404
     assert http.get("/sessions?cursor=none").status_code == 422
     assert errors(url, "http") == {
         ("step", "SESSION_ERROR"): 1,
         ("reset", "INVALID_JSON"): 1,
-        ("inspect", "SESSION_ERROR"): 1,
+        ("state", "SESSION_ERROR"): 1,
         ("list", "VALIDATION_ERROR"): 1,
     }
+
+
+def test_that_there_is_no_such_session_is_an_answer_to_who_looked_it_up(url: str, http: httpx.Client) -> None:
+    nothing = http.get("/sessions/none")
+    assert (nothing.status_code, nothing.json()["reason"]) == (404, "session_lost")
+    assert nothing.headers["x-session-id"] == "none"
+    assert http.get("/sessions/not%20one").status_code == 400
+    assert requests(url, "http") == {"inspect": 2}
+    assert errors(url, "http") == {("inspect", "VALIDATION_ERROR"): 1}
+    assert http.get("/pool").json()["errors"] == {"VALIDATION_ERROR": 1}
+
+
+def test_what_is_for_operators_only_and_was_refused(url: str, http: httpx.Client) -> None:
+    for path in ("/pool", "/sessions"):
+        assert http.get(path, headers={"host": "metagame.example"}).status_code == 403
+    assert errors(url, "http") == {("pool", "FORBIDDEN"): 1, ("list", "FORBIDDEN"): 1}
+    assert scrape(url).counted("metagame_errors_total", "code", "reason") == {("FORBIDDEN", "forbidden"): 2}
+    assert http.get("/pool").json()["errors"] == {"FORBIDDEN": 2}
+
+
+@pytest.mark.parametrize("path", ["/pool", "/sessions", "/state"])
+def test_what_came_without_a_key_is_counted_by_its_code(path: str) -> None:
+    with running_app(api_keys="a-good-key-1") as url:
+        assert httpx.get(url + path, trust_env=False).status_code == 401
+        assert scrape(url).counted("metagame_errors_total", "code", "reason") == {("UNAUTHORIZED", "unauthorized"): 1}
+        told = httpx.get(f"{url}/pool", headers={"x-api-key": "a-good-key-1"}, trust_env=False).json()
+    assert told["errors"] == {"UNAUTHORIZED": 1}
+
+
+def test_who_watches_the_pool_is_none_of_its_requests(http: httpx.Client) -> None:
+    for _ in range(3):
+        assert http.get("/pool").json()["requests"]["total"] == 0
+    http.get("/state")
+    assert http.get("/pool").json()["requests"]["total"] == 1
 
 
 def test_both_dialects_of_mcp(url: str, http: httpx.Client) -> None:

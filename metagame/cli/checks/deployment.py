@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ ANSWER_S = 20.0
 """How long one answer may take: longer than a balancer waits for a worker."""
 GOODBYE_S = 2.0
 _PREFIX = "metagame-check-"
+_OURS = re.compile(f"{_PREFIX}[0-9a-f]+")
 _SHOWN = 160
 Frame = dict[str, Any]
 
@@ -65,8 +66,9 @@ class Closed(Failed):
 class Socket:
     """One open socket."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, answered: Callable[[], None]) -> None:
         self._connection = connection
+        self._answered = answered
 
     async def send(self, frame: Frame | str) -> None:
         """Send a frame: text as it is, anything else as JSON."""
@@ -90,6 +92,8 @@ class Socket:
             frame = None
         if not isinstance(frame, dict):
             fail("a frame that is no JSON object came as an answer")
+        if frame.get("type") != "error":
+            self._answered()
         return frame
 
     async def ask(self, frame: Frame | str) -> Frame:
@@ -136,18 +140,24 @@ class Deployment:
         self.url = target.url
         self.production = False
         self.metagame = True
+        self._named: set[str] = set()
         self._made: set[str] = set()
         options = target.httpx_options | {"timeout": httpx.Timeout(ANSWER_S)}
         self._client = httpx.AsyncClient(**options, limits=httpx.Limits(max_keepalive_connections=0))
 
     def new_session(self) -> str:
         """The id of a session that is ended in the end, whatever happens."""
-        return self.ends(_PREFIX + uuid4().hex)
+        return self.names(_PREFIX + uuid4().hex)
+
+    def names(self, session_id: str) -> str:
+        """Have this session be ended in the end, should it come to be."""
+        self._named.add(session_id)
+        return session_id
 
     def ends(self, session_id: str) -> str:
-        """Have this session be ended in the end."""
+        """Have this session, which is there, be ended in the end."""
         self._made.add(session_id)
-        return session_id
+        return self.names(session_id)
 
     async def http(  # noqa: PLR0913 - the parts of a request
         self,
@@ -172,6 +182,8 @@ class Deployment:
             found = response.json()
         except ValueError:
             found = None
+        if response.is_success:
+            self._answers(path, body, headers, params)
         return Reply(asked, response.status_code, found, response.headers)
 
     async def probe(self, path: str) -> httpx.Response:
@@ -196,7 +208,7 @@ class Deployment:
             fail(f"{_shown(path)}: the handshake is answered with HTTP status {status}")
         except (InvalidHandshake, InvalidMessage, OSError, TimeoutError, ConnectionClosed) as wrong:
             fail(f"{_shown(path)}: no socket opens ({wrong or type(wrong).__name__})")
-        socket = Socket(connection)
+        socket = Socket(connection, lambda: self._answers(path))
         try:
             yield socket
         finally:
@@ -206,16 +218,20 @@ class Deployment:
                     await connection.wait_closed()
 
     async def close(self) -> int:
-        """End every session that was made, and the connections; returns how many could not be ended."""
-        left = sum(await asyncio.gather(*map(self._is_left, self._made)))
+        """End every session that may be there, and the connections; returns how many were there and could not be."""
+        left = sum(await asyncio.gather(*map(self._is_left, self._named)))
         await self._client.aclose()
         return left
+
+    def _answers(self, *asked: Any) -> None:
+        """Take note that what named one of our sessions was no error: it is there."""
+        self._made.update(self._named.intersection(_OURS.findall(repr(asked))))
 
     async def _is_left(self, session_id: str) -> bool:
         try:
             await self._end(session_id)
         except Failed:
-            return True
+            return self.metagame and session_id in self._made
         return False
 
     async def _end(self, session_id: str) -> None:
@@ -304,4 +320,4 @@ def _short(value: Any) -> str:
 
 def _shown(path: str) -> str:
     """The path without the id of a session of ours."""
-    return re.sub(f"{_PREFIX}[0-9a-f]+", "{id}", path)
+    return _OURS.sub("{id}", path)
