@@ -218,7 +218,8 @@ class TracedHttp:
 
 def _exporter(name: str) -> SpanExporter:
     if name == "console":
-        return ConsoleSpanExporter(out=sys.stderr)
+        # A line a span, as a log has it.
+        return ConsoleSpanExporter(out=sys.stderr, formatter=lambda span: f"{span.to_json(indent=None)}\n")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - large
 
     return OTLPSpanExporter()

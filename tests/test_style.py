@@ -28,6 +28,7 @@ SERVICES = (
     "surfaces",
     "upkeep",
     "logs",
+    "supervisor",
     "serve",
     "app",
 )

@@ -17,7 +17,7 @@ from metagame._version import __version__
 from metagame.cli import CHECK_FAILED, UNREACHABLE, USAGE
 from metagame.cli.outcome import Refused
 from metagame.client.http import certificates, reason_of
-from metagame.client.shapes import in_words
+from metagame.client.shapes import clause, in_words
 from metagame.client.transport import Address, in_path, parse_base_url
 from metagame.core.session import check_session_id
 from metagame.errors import TABLE, InvalidRequest, SessionLost
@@ -155,7 +155,7 @@ def session_path(session_id: str) -> str:
 
 def nobody_answers(url: str, lost: Exception) -> str:
     """The words for a server that is not there."""
-    reason = reason_of(lost) if isinstance(lost, httpx.TransportError) else str(lost)
+    reason = clause(reason_of(lost) if isinstance(lost, httpx.TransportError) else lost)
     if "CERTIFICATE" in reason or "SSL" in reason:
         return (
             f"No secure connection to {url}: {reason}. Check the certificate, or whether the URL begins with http://."
@@ -246,6 +246,6 @@ def _with_scheme(typed: str) -> str | None:
 
 def _not_metagame(url: str, why: str) -> str:
     return (
-        f"What answers at {url} is not a Metagame server: {why}."
+        f"What answers at {url} is not a Metagame server: {clause(why)}."
         " Check the URL; it is the server's address without a path, unless a proxy adds one."
     )

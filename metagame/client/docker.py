@@ -25,6 +25,7 @@ from uuid import uuid4
 
 from metagame.client.options import ClientKeywords, ClientOptions
 from metagame.client.reaper import Ended, Reaper
+from metagame.client.shapes import clause
 from metagame.errors import ContainerFailed, InvalidRequest
 
 PID_LABEL = "metagame.client-pid"
@@ -197,7 +198,9 @@ class Container:
             asked = _ask(self._docker, "logs", "--tail", str(LOG_LINES), self._name, merged=True)
             log = asked.stdout.strip() if asked.returncode == 0 else ""
         shown = "".join(f"\n    {line}" for line in log.splitlines())
-        message = f"The container of {self._order.image}: {what}." + (f" The end of its log:{shown}" if shown else "")
+        message = f"The container of {self._order.image}: {clause(what)}." + (
+            f" The end of its log:{shown}" if shown else ""
+        )
         return ContainerFailed(message, cause=cause, image=self._order.image, log=log, **fields)
 
 
@@ -260,7 +263,7 @@ def _find_image(docker: str, image: str) -> None:
 
 def _unreachable(said: str, image: str) -> ContainerFailed:
     message = (
-        f"The Docker engine cannot be reached: {said}"
+        f"The Docker engine cannot be reached: {clause(said)}."
         " Start it, or name another by DOCKER_HOST; `docker info` shows whether it answers."
     )
     return ContainerFailed(message, cause=Cause.ENGINE_UNREACHABLE, image=image)

@@ -15,6 +15,7 @@ from functools import cache
 import httpx
 
 from metagame._version import __version__
+from metagame.client.shapes import clause
 from metagame.client.transport import ANSWER_TIMEOUT_S, Address, ConnectionLost, in_path, not_metagame, refused
 from metagame.client.websocket import AWAY_STATUSES, retry_after_fields
 from metagame.errors import ProtocolError, Unavailable
@@ -89,7 +90,7 @@ class HttpTransport:
             response = await self._connections().request(method, url, content=content, headers=headers)
         except _UNSENT as wrong:
             if isinstance(_root(wrong), ssl.SSLError):
-                message = f"No secure connection to {url}: {wrong}. Check the certificate and base_url."
+                message = f"No secure connection to {url}: {clause(wrong)}. Check the certificate and base_url."
                 raise Unavailable(message, retryable=False) from wrong
             raise ConnectionLost(reason_of(wrong), sent=False) from wrong
         except httpx.TransportError as wrong:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from metagame.client.shapes import in_words
+from metagame.client.shapes import clause, in_words
 from metagame.client.tracing import sent_again, traced
 from metagame.client.transport import ConnectionLost, Transport
 from metagame.core.session import REFUSALS, Expect
@@ -260,7 +260,8 @@ class Session:
         if said is not None and last is said:
             message = f"{said.message} {self._server} gave no other answer to this {verb} in {self._deadline_s:g} s."
         else:
-            what = (str(last) or "no answer in time") + ("" if said is None else f"; before that it said: {said}")
+            what = clause(last) or "no answer in time"
+            what += "" if said is None else f"; before that it said: {clause(said)}"
             message = f"{self._server} gave no answer to this {verb} within {self._deadline_s:g} s ({what})."
             if said is None and isinstance(last, ConnectionLost):
                 message += " Is the server running, and base_url right? `metagame serve` starts one on port 8000."

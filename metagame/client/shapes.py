@@ -41,7 +41,9 @@ def action_payload(action_type: type[ActionT], action: ActionT | Mapping[str, An
         payload = action.model_dump(mode="json")
         _check_json(payload)
     except (TypeError, ValueError) as wrong:
-        message = f"This action cannot be sent as JSON: {wrong}. NaN, infinity and lone surrogates are not JSON."
+        message = (
+            f"This action cannot be sent as JSON: {clause(wrong)}. NaN, infinity and lone surrogates are not JSON."
+        )
         raise InvalidAction(message, errors=[]) from None
     return payload
 
@@ -65,7 +67,7 @@ def check_reset(seed: int | None, episode_id: str | None, options: Mapping[str, 
     try:
         _check_json([episode_id, dict(options)])
     except (TypeError, ValueError) as wrong:
-        message = f"These reset options cannot be sent as JSON: {wrong}."
+        message = f"These reset options cannot be sent as JSON: {clause(wrong)}."
         raise InvalidRequest(message) from None
     return number
 
@@ -103,8 +105,16 @@ def in_words(errors: Any) -> str:
     if not isinstance(errors, list):
         return ""
     return "; ".join(
-        f"{'.'.join(map(str, error.get('loc', ())))}: {error.get('msg')}" for error in errors if isinstance(error, dict)
+        f"{'.'.join(map(str, error.get('loc', ())))}: {clause(error.get('msg'))}"
+        for error in errors
+        if isinstance(error, dict)
     )
+
+
+def clause(said: object) -> str:
+    """What somebody else said, for the middle of a sentence of ours: without the full stop that it may end with."""
+    text = str(said).rstrip()
+    return text if text.endswith("...") else text.rstrip(".")
 
 
 def _bad_seed(seed: object) -> InvalidRequest:

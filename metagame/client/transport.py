@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from metagame.client.shapes import clause
 from metagame.core.session import check_session_id
 from metagame.errors import InvalidRequest, ProtocolError, Unauthorized
 from metagame.wire.answers import Answer
@@ -32,8 +33,8 @@ class ConnectionLost(Exception):
     """The connection failed or dropped. `sent`: the request may have reached the server all the same."""
 
     def __init__(self, reason: str, *, sent: bool, retry_after_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = clause(reason)
+        super().__init__(self.reason)
         self.sent = sent
         self.retry_after_s = retry_after_s
 
@@ -99,7 +100,7 @@ def in_path(session_id: str) -> str:
 def not_metagame(url: str, what: str) -> ProtocolError:
     """The error for an answer that no Metagame server gives."""
     message = (
-        f"What answers at {url} is not a Metagame server: {what}."
+        f"What answers at {url} is not a Metagame server: {clause(what)}."
         " Check base_url; it is the server's address without a path, unless a proxy adds one."
     )
     return ProtocolError(message)

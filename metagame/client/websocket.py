@@ -23,6 +23,7 @@ from websockets.exceptions import (
 )
 
 from metagame._version import __version__
+from metagame.client.shapes import clause
 from metagame.client.transport import ANSWER_TIMEOUT_S, Address, ConnectionLost, in_path, not_metagame, refused
 from metagame.core import strictjson
 from metagame.errors import MetaGameError, ProtocolError, SessionTakenOver, TooLarge, Unavailable
@@ -120,7 +121,9 @@ class WebSocketTransport:
                 raise ConnectionLost(reason, sent=False) from wrong
             raise not_metagame(url, f"the WebSocket handshake failed ({wrong})") from wrong
         except ssl.SSLError as wrong:
-            message = f"No secure connection to {url}: {wrong.reason or wrong}. Check the certificate and base_url."
+            message = (
+                f"No secure connection to {url}: {clause(wrong.reason or wrong)}. Check the certificate and base_url."
+            )
             raise Unavailable(message, retryable=False) from wrong
         except (OSError, TimeoutError, ConnectionClosed) as wrong:
             raise ConnectionLost(_reason(wrong), sent=False) from wrong

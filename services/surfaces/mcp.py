@@ -7,6 +7,8 @@ cookie is not read here: an agent has no browser.
 
 from __future__ import annotations
 
+import re
+
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
@@ -38,6 +40,8 @@ from .streamable import (
 )
 
 PATHS = ("/mcp", "/sessions/{session_id}/mcp")
+_NOT_TAKEN = re.compile(r"q\s*=\s*0(\.0*)?\s*(;|$)")
+"""A range of media types that the client names in order to refuse it."""
 
 
 class McpSurface:
@@ -124,6 +128,7 @@ class McpSurface:
 
 
 def _check_accept(request: Request) -> None:
-    accept = request.headers.get("accept", JSON)
-    if not any(one in accept for one in (JSON, "application/*", "*/*")):
+    ranges = [one.partition(";") for one in request.headers.get("accept", JSON).lower().split(",")]
+    taken = {kind.strip() for kind, _, parameters in ranges if not _NOT_TAKEN.search(parameters)}
+    if not taken & {JSON, "application/*", "*/*"}:
         raise HTTPException(406, f"Every answer is {JSON}")

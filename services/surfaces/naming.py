@@ -20,6 +20,7 @@ from fastapi import Request
 from starlette.requests import HTTPConnection
 
 from metagame.core.session import check_session_id
+from metagame.errors import InvalidSessionId
 
 HEADER = "x-session-id"
 QUERY = "session_id"
@@ -38,10 +39,17 @@ class Named:
 
 def named_session(connection: HTTPConnection) -> str | None:
     """The session id by path, header or query; empty ones do not count. Raises InvalidSessionId."""
-    session_id = (
-        connection.path_params.get(QUERY) or connection.headers.get(HEADER) or connection.query_params.get(QUERY)
-    )
+    session_id = connection.path_params.get(QUERY) or _by_header(connection) or connection.query_params.get(QUERY)
     return check_session_id(session_id) if session_id else None
+
+
+def _by_header(connection: HTTPConnection) -> str | None:
+    """The session id in the header, which whoever stands between client and server may have added to the client's."""
+    named = {one for one in connection.headers.getlist(HEADER) if one}
+    if len(named) > 1:
+        message = "This request names several sessions in X-Session-ID. Send the header once."
+        raise InvalidSessionId(message)
+    return named.pop() if named else None
 
 
 def session_of(request: Request) -> str | None:

@@ -161,6 +161,17 @@ async def test_a_malformed_name_is_400_wherever_it_stands(http: httpx.AsyncClien
         assert (answer.status_code, answer.json()["reason"]) == (400, "invalid_session_id")
 
 
+async def test_two_names_in_the_header_are_refused_and_the_same_one_twice_is_one_name(http: httpx.AsyncClient) -> None:
+    def named(*names: str) -> list[tuple[str, str]]:
+        return [("x-session-id", name) for name in names]
+
+    assert (await http.post("/reset", headers=named("one"))).status_code == 200
+    refused = await http.post("/step", json=STEP, headers=named("one", "two"))
+    assert (refused.status_code, refused.json()["reason"]) == (400, "invalid_session_id")
+    assert "Send the header once." in refused.json()["detail"]
+    assert (await http.get("/state", headers=named("one", "one"))).json()["step_count"] == 0
+
+
 async def test_state_without_a_session_makes_nothing(http: httpx.AsyncClient) -> None:
     answer = await http.get("/state")
     assert (answer.status_code, answer.json()) == (200, {"episode_id": None, "step_count": 0})

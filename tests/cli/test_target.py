@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -70,6 +74,30 @@ def test_a_url_from_which_no_address_can_be_made_is_answered_with_an_example(
 ) -> None:
     said = refused(2, *at(url, command))
     assert said.startswith(f"The URL is {url!r}, which is no server's address. It looks like http://localhost:8000")
+
+
+@EVERY
+def test_what_is_said_of_a_broken_connection_ends_once(command: tuple[str, ...]) -> None:
+    with hanging_up() as url:
+        said = refused(3, *at(url, command))
+    assert said.endswith(". `metagame serve` starts one on port 8000.")
+    assert ".." not in said
+
+
+@contextmanager
+def hanging_up() -> Iterator[str]:
+    """The address of a server that takes connections and closes them without a word."""
+
+    class Silent(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
 
 
 ODD = {

@@ -101,6 +101,14 @@ def test_a_run_that_fails_says_what_docker_said(fake: Path) -> None:
     assert failed.value.fields["cause"] == Cause.NOT_STARTED
 
 
+def test_what_docker_said_ends_within_our_sentence(fake: Path) -> None:
+    Path(fake, "body").write_text("echo 'docker: The pool is exhausted.' >&2; exit 125\n")
+    with pytest.raises(ContainerFailed) as failed:
+        MetaGameEnv.from_docker_image(IMAGE)
+    assert "The pool is exhausted." in failed.value.message
+    assert ".." not in failed.value.message
+
+
 def test_a_start_whose_shell_is_killed_is_told_and_undone(fake: Path) -> None:
     (fake / "body").write_text(
         f"""
@@ -129,10 +137,12 @@ echo "$@" >> "{fake}/asked"
 def test_a_start_whose_shell_dies_while_it_is_told_the_variables_is_told_and_undone(fake: Path) -> None:
     (fake / "body").write_text(f'echo "$@" >> "{fake}/asked"')
 
+    before = set(reaper._pipes._shells)  # what undoes another test's start may still be under way
+
     def kill() -> None:
-        wait_until(lambda: any(shell.poll() is None for shell in reaper._pipes._shells.values()), "the shell")
-        for shell in reaper._pipes._shells.values():
-            shell.kill()
+        wait_until(lambda: bool(set(reaper._pipes._shells) - before), "the shell")
+        for name in set(reaper._pipes._shells) - before:
+            reaper._pipes._shells[name].kill()
 
     killer = threading.Thread(target=kill)
     killer.start()

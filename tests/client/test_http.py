@@ -20,6 +20,7 @@ from metagame import (
     TooLarge,
     Unavailable,
 )
+from metagame.client.shapes import in_words
 from metagame.client.transport import parse_base_url
 from metagame.errors import outward
 from metagame.games import Observation
@@ -245,6 +246,22 @@ async def test_what_is_no_answer_of_ours_is_an_error_that_says_so(
     with pytest.raises(kind, match=words):
         await env.reset()
     assert len(wire.requests) == 1
+
+
+@pytest.mark.parametrize("said", ["Server disconnected without sending a response.", "The end. ", "no stop"])
+async def test_what_another_says_ends_within_our_sentence(wire: Wire, said: str) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise httpx.RemoteProtocolError(said)
+
+    wire.faults.extend([fail] * 1000)
+    with pytest.raises(Unavailable) as told:
+        await client(wire, deadline_s=0.2).reset()
+    assert f"within 0.2 s ({said.strip(' .')}). " in told.value.message
+
+
+async def test_pydantics_words_end_within_our_sentence() -> None:
+    errors = [{"loc": ["action", "message"], "msg": "It is too long."}, {"loc": ["seed"], "msg": "It is odd."}]
+    assert in_words(errors) == "action.message: It is too long; seed: It is odd"
 
 
 async def test_a_close_that_does_not_get_through_is_no_error(wire: Wire) -> None:

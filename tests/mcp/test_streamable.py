@@ -241,7 +241,9 @@ async def test_there_is_no_stream_to_listen_to(rpc: Rpc) -> None:
 
 async def test_a_client_that_takes_no_json_is_told_that_there_is_nothing_else(rpc: Rpc) -> None:
     assert (await rpc.handshake("tools/list", accept="text/event-stream")).status_code == 406
+    assert (await rpc.handshake("tools/list", accept="application/json;q=0, text/*;q=0.5")).status_code == 406
     assert (await rpc.handshake("tools/list", accept="*/*")).status_code == 200
+    assert (await rpc.handshake("tools/list", accept="text/html, Application/JSON; q=0.05")).status_code == 200
 
 
 @pytest.mark.parametrize(
