@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
@@ -18,7 +19,20 @@ WARM_UP_STEPS = 200
 @pytest.fixture
 def served(redis_at: RedisServer) -> Iterator[Worker]:
     """A worker that has done all of this before, so that Redis has its scripts and Python its caches."""
-    with worker(redis_at.url) as one:
+    with _warm(redis_at.url) as one:
+        yield one
+
+
+@pytest.fixture
+def served_in_memory() -> Iterator[Worker]:
+    """The same with sessions in its memory."""
+    with _warm(None) as one:
+        yield one
+
+
+@contextmanager
+def _warm(redis_url: str | None) -> Iterator[Worker]:
+    with worker(redis_url) as one:
         session_id = uuid4().hex
         for path in (f"/sessions/{session_id}/ws", f"/sessions/{session_id}/ws", "/ws"):
             with Socket(one.port, path) as socket:

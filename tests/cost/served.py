@@ -80,7 +80,7 @@ class Worker:
 
 
 @contextmanager
-def worker(redis_url: str, **settings: object) -> Iterator[Worker]:
+def worker(redis_url: str | None, **settings: object) -> Iterator[Worker]:
     """A running worker, stopped with the block."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
