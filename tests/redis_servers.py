@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -20,17 +21,28 @@ START_S = 20.0
 MASTERS = 3
 
 
+_drawn: deque[int] = deque(maxlen=1000)
+"""Ports that were free and may not be listened on yet: HAProxy would share one without a word."""
+
+
 def free_port() -> int:
-    """A port that nobody listens on; for cluster nodes also its bus port, 10,000 above."""
+    """A port that nobody listens on, nor is about to; for cluster nodes also its bus port, 10,000 above."""
     while True:
         with socket.socket() as one, socket.socket() as bus:
             one.bind(("127.0.0.1", 0))
             port: int = one.getsockname()[1]
-            if port > 55_000:
+            if port > 55_000 or port in _drawn or not _is_ours(port):
                 continue
             with contextlib.suppress(OSError):
                 bus.bind(("127.0.0.1", port + 10_000))
+                _drawn.append(port)
                 return port
+
+
+def _is_ours(port: int) -> bool:
+    """Whether the port is one for this process, where several run tests beside each other."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return port // 2 % int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) == number
 
 
 class RedisServer:

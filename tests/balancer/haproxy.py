@@ -102,7 +102,8 @@ class Balancer(StatsPage):
         if binary is None:
             message = "the tests need haproxy (Debian: apt-get install haproxy; macOS: brew install haproxy)"
             raise RuntimeError(message)
-        command = [binary, "-db", "-f", str(CONFIGURATION), "-f", str(self._workers)]
+        # No port is shared (-dR): what another listens on is an error, and not half of its connections.
+        command = [binary, "-db", "-dR", "-f", str(CONFIGURATION), "-f", str(self._workers)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         deadline = time.monotonic() + START_S
