@@ -13,6 +13,7 @@ from tests.web.conftest import Visit, Visitor
 from tests.web.test_play import stands, start, step
 
 pytestmark = pytest.mark.anyio
+STEP = {"action": {"message": "theirs"}}
 
 
 async def opened(visit: Visit, server: Server) -> Visitor:
@@ -75,6 +76,22 @@ async def test_a_key_that_is_held_down_sends_once(echo_server: Server, visit: Vi
     assert await stands(echo_server.url, visitor.session_id) == ("one", 2)
 
 
+async def test_a_session_that_somebody_ends_while_the_page_waits_is_lost_loudly_by_itself(
+    echo_server: Server, visit: Visit
+) -> None:
+    visitor: Visitor = await visit(echo_server.url)
+    page = visitor.page
+    await visitor.goto()
+    await start(page, episode_id="one")
+    frames = await page.locator("#frames li").count()
+    async with httpx.AsyncClient(base_url=echo_server.url, trust_env=False) as client:
+        assert (await client.post(f"/sessions/{visitor.session_id}/step", json=STEP)).status_code == 200
+        await expect(page.locator("#stat-step")).to_have_text("1")  # what others do is seen as well
+        assert frames == await page.locator("#frames li").count() > 0  # that the page asks is no frame of anybody's
+        assert (await client.delete(f"/sessions/{visitor.session_id}")).status_code == 204
+    await expect(page.get_by_role("alert").filter(has_text="This session is lost")).to_be_visible()
+
+
 class Held:
     """The page's sockets, on which the answer to the next step can be held back, and lost."""
 
@@ -111,18 +128,25 @@ class Held:
             await socket.close(code=1012)
 
 
-async def test_a_message_that_is_written_while_a_step_is_under_way_is_neither_sent_nor_wiped(
-    echo_server: Server, visit: Visit
-) -> None:
-    visitor: Visitor = await visit(echo_server.url)
+async def under_way(visit: Visit, server: Server, message: str) -> tuple[Visitor, Held]:
+    """A page with the answer to this message held back."""
+    visitor: Visitor = await visit(server.url)
     page, line = visitor.page, Held()
     await line.install(page)
     await visitor.goto()
     await start(page, episode_id="one")
     line.holding = True
-    await page.get_by_label("Message").fill("abc")
+    await page.get_by_label("Message").fill(message)
     await page.get_by_label("Message").press("Enter")
     await line.held.wait()
+    return visitor, line
+
+
+async def test_a_message_that_is_written_while_a_step_is_under_way_is_neither_sent_nor_wiped(
+    echo_server: Server, visit: Visit
+) -> None:
+    visitor, line = await under_way(visit, echo_server, "abc")
+    page = visitor.page
     await page.get_by_label("Message").fill("next")
     for _ in range(3):
         await page.get_by_label("Message").press("Enter")
@@ -138,17 +162,10 @@ async def test_a_step_whose_answer_is_no_longer_kept_is_said_to_be_done_and_is_n
     echo_server: Server, visit: Visit
 ) -> None:
     """Its answer was lost on the way, and somebody stepped the session before the page could ask again."""
-    visitor: Visitor = await visit(echo_server.url)
-    page, line = visitor.page, Held()
-    await line.install(page)
-    await visitor.goto()
-    await start(page, episode_id="one")
-    line.holding = True
-    await page.get_by_label("Message").fill("mine")
-    await page.get_by_label("Message").press("Enter")
-    await line.held.wait()
+    visitor, line = await under_way(visit, echo_server, "mine")
+    page = visitor.page
     async with httpx.AsyncClient(base_url=echo_server.url, trust_env=False) as client:
-        theirs = await client.post(f"/sessions/{visitor.session_id}/step", json={"action": {"message": "theirs"}})
+        theirs = await client.post(f"/sessions/{visitor.session_id}/step", json=STEP)
     assert theirs.status_code == 200
     await line.lose()
     await expect(page.locator("#frames .tag")).to_have_text("again")

@@ -2,7 +2,8 @@
 //
 // One request is under way at a time, and each carries a request id and the step at which the session is to stand.
 // So after a socket, a worker or this page itself is gone, the same request is sent again on a new socket, and it
-// happens once. What must not be guessed is loud: a session that ended, moved, or was taken by another page.
+// happens once. What must not be guessed is loud: a session that ended, moved, or was taken by another page. A socket
+// hears nothing of what others do to its session, so while nothing else is under way it asks.
 
 import { cut, kept, randomHex } from "./dom.js";
 import { Problem, Unreachable, ask, keyAsked, openSocket } from "./net.js";
@@ -12,6 +13,7 @@ const LONGEST_PAUSE_MS = 5_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 15_000;
 const GOODBYE_TIMEOUT_MS = 3_000;
+const WATCH_MS = 5_000;
 const FAILURES_TOLD = 4;
 const KEPT_EVENTS = 200;
 const KEPT_TEXT = 300;
@@ -51,6 +53,7 @@ export class Session extends EventTarget {
   #failures = 0;
   #timer = null;
   #limit = null;
+  #watch = null;
   #sent = false;
   #wasOpen = false;
 
@@ -172,18 +175,29 @@ export class Session extends EventTarget {
     }
   }
 
-  #send(frame) {
+  #send(frame, { quiet = false } = {}) {
+    clearTimeout(this.#watch);
     const text = JSON.stringify(frame);
-    this.#asked = { frame, at: performance.now() };
+    this.#asked = { frame, at: performance.now(), quiet };
     this.#socket.send(text);
     const isPending = frame === this.pending;
-    this.#show("out", text, isPending && this.#sent);
+    if (!quiet) this.#show("out", text, isPending && this.#sent);
     this.#sent ||= isPending;
     this.#within(ANSWER_TIMEOUT_MS);
   }
 
+  /** Ask every now and then where the session stands, as long as somebody looks. */
+  #watchOver() {
+    clearTimeout(this.#watch);
+    this.#watch = setTimeout(() => {
+      if (this.state !== "open" || this.#asked !== null) return;
+      if (document.hidden) this.#watchOver();
+      else this.#send({ type: "state", request_id: randomHex() }, { quiet: true });
+    }, WATCH_MS);
+  }
+
   #hear(text) {
-    this.#show("in", text, false);
+    if (!this.#asked?.quiet) this.#show("in", text, false);
     let frame = null;
     try {
       frame = JSON.parse(text);
@@ -228,6 +242,7 @@ export class Session extends EventTarget {
     this.#wasOpen = false;
     this.resumed = false;
     this.#keep();
+    this.#watchOver();
     if (back !== null) this.dispatchEvent(new CustomEvent("back", { detail: { moved, reloaded } }));
     this.#changed();
   }
@@ -286,6 +301,7 @@ export class Session extends EventTarget {
     this.#keep();
     this.dispatchEvent(new CustomEvent("refusal", { detail: { frame, data } }));
     if (["answer_forgotten", "unavailable"].includes(data.reason)) this.#send({ type: "state", request_id: randomHex() });
+    else this.#watchOver();
     this.#changed();
   }
 
@@ -373,6 +389,7 @@ export class Session extends EventTarget {
 
   #forget() {
     clearTimeout(this.#limit);
+    clearTimeout(this.#watch);
     this.#socket = null;
     this.#asked = null;
   }
