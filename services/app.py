@@ -1,6 +1,6 @@
 """The composition root: settings in, a server out.
 
-uvicorn services.app:app        reads the environment
+uvicorn services.app:app        reads the environment; another game is served by `open_app`
 python -m services.app          the same with the listening socket set up as it should be
 """
 
@@ -230,11 +230,11 @@ def _meter() -> tuple[Meter, str | None]:
         return Meter(), wrong.strerror or type(wrong).__name__
 
 
-def __getattr__(name: str) -> Any:
-    """`app`, made when a server asks for it, so that importing this module starts nothing."""
-    if name != "app":
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
+def open_app(game: Game | None = None) -> FastAPI:
+    """The server of one game (echo unless told otherwise) as the environment has it, its log set up.
+
+    A wrong setting ends the process with exit code 2 and says what is allowed.
+    """
     try:
         settings = load_settings()
         if settings.redis_url is None and multiprocessing.parent_process() is not None and "--reload" not in sys.argv:
@@ -248,7 +248,7 @@ def __getattr__(name: str) -> Any:
             log.warning("this worker's counts are in no other's metrics", reason=why_alone, remedy=remedy)
         for variable, meant in unknown_variables().items():
             log.warning("a variable that is no setting is ignored", variable=variable, did_you_mean=meant)
-        app = create_app(settings, meter=meter)
+        app = create_app(settings, game, meter=meter)
     except SettingsError as wrong:
         sys.exit(_refuse(wrong))
     if settings.redis_url is None:
@@ -257,7 +257,15 @@ def __getattr__(name: str) -> Any:
             remedy=f"set {PREFIX}REDIS_URL to keep them and to run more than one worker",
         )
     spare_the_collector()
-    globals()["app"] = app
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, made when a server asks for it, so that importing this module starts nothing."""
+    if name != "app":
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    globals()["app"] = app = open_app()
     return app
 
 

@@ -73,6 +73,9 @@ def configure(log_format: Literal["console", "json"] | None, worker_id: str) -> 
         logger_factory=lambda *_: writer,
         cache_logger_on_first_use=True,
     )
+    # What a server tells of each request and socket has its path, and so the id of a session, which is a key to it.
+    logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "WebSocket %s" not in str(record.msg))
     if log_format == "json":
         _take_in(writer)
 
