@@ -12,6 +12,7 @@ from typing import Any, Literal
 import structlog
 
 from metagame.core.session import Kind, Snapshot
+from metagame.errors import GameFailed
 
 from .meter import Meter
 from .meter.layout import ENDED, MADE, REFUSED, RESUMED, TAKEN_OVER
@@ -82,6 +83,13 @@ class Events:
         """A socket or session was not let in."""
         self.meter.count(REFUSED, reason)
         log.info("session refused", reason=reason, **facts, **_names(session_id))
+
+    def game_failed(
+        self, game: str, kind: Kind, session_id: str, failure: GameFailed, request_id: str | None = None
+    ) -> None:
+        """The game raised an error of its own, the cause of this one."""
+        names = _names(session_id, request_id=request_id)
+        log.error("the game failed", game=game, command=kind, exc_info=failure, **names)
 
     def committed(
         self, kind: Kind, session_id: str, snapshot: Snapshot, began: float, request_id: str | None = None

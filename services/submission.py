@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 
-import structlog
-
 from metagame.core.codec import decide_packed, unknown_format
 from metagame.core.remembered import HASH_BYTES, REMEMBERED, entry_of, recall, request_key
 from metagame.core.session import Command, Snapshot, Step
@@ -49,8 +47,6 @@ ROUNDS = 8
 """Decisions on ever newer snapshots before a request is sent back."""
 LEASE_FRESH_S = 2.0
 """A commit leaves a younger lease as it is, which spares Redis the look at its clock."""
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +234,8 @@ class Submission:
         except MetaGameError as refusal:
             if self._fresh:
                 if isinstance(refusal, GameFailed):
-                    log.exception("the game failed", game=self._pool.game.name, command=self._command.kind)
+                    game, kind = self._pool.game.name, self._command.kind
+                    self._pool.events.game_failed(game, kind, self._session_id, refusal, self.request_id)
                 raise
             self._base = None  # the refusal may be the cache's fault: ask the store before saying so
             return None

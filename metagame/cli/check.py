@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -29,6 +30,9 @@ from metagame.cli.target import Target, body_of, nobody_answers, refusal, target
 COMMAND = "check"
 _SHOWN: dict[Word, tuple[str, str]] = {"pass": ("pass", "green"), "fail": ("FAIL", "bold red"), "skip": ("skip", "dim")}
 _IN_PRODUCTION = "production mode: no HTTP control"
+_ANOTHER_GAME = "the server's game is not echo, which this check plays"
+_STORE_AWAY = "the server's session store is away, as `ready` tells"
+_PAGE = "/web"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ async def _check(target: Target, chosen: tuple[Check, ...], survive_s: float | N
     survival = None
     try:
         await _probe(there)
+        if survive_s is not None and not there.echo:
+            raise Refused(USAGE, f"--survive plays echo, and {there.url} serves another game.")
         verdicts = []
         for number, one in enumerate(chosen, 1):
             with report.busy(console, f"check {number} of {len(chosen)}: {one.name}"):
@@ -110,21 +116,35 @@ async def _probe(there: Deployment) -> None:
     try:
         health, state = await there.probe("/health"), await there.probe("/state")
         nobody = await there.probe(f"/sessions/{uuid4().hex}/state")
+        schema, ready = await there.probe("/schema"), await there.probe("/ready")
     except httpx.RequestError as lost:
         raise Refused(UNREACHABLE, nobody_answers(there.url, lost)) from None
     for path, response in (("/health", health), ("/state", state)):
         if response.status_code in {401, 403} or response.is_redirect:
             raise refusal(there.target, path, response)
+    if health.status_code == httpx.codes.NOT_FOUND and there.url.endswith(_PAGE):
+        meant = there.url.removesuffix(_PAGE)
+        raise Refused(USAGE, f"{there.url} is the address of a server's page. Did you mean {meant}?")
     if health.status_code == state.status_code == httpx.codes.NOT_FOUND:
         raise refusal(there.target, "/health", health, there=False)
     there.production = state.status_code == httpx.codes.NOT_FOUND
     # Only Metagame knows of sessions, and says so of one that is not there.
     there.metagame = isinstance(body_of(nobody).get("code"), str)
+    there.echo = _is_echo(body_of(schema))
+    there.store_away = body_of(ready).get("status") == "redis_unavailable"
+
+
+def _is_echo(schema: Mapping[str, Any]) -> bool:
+    """Whether the schema is one of a game that takes a message, or tells nothing."""
+    action = schema.get("action")
+    required = action.get("required") if isinstance(action, dict) else None
+    return not isinstance(required, list) or "message" in required
 
 
 async def _verdict(one: Check, there: Deployment) -> Verdict:
-    if one.control and there.production:
-        return Verdict(one.name, one.group, "skip", _IN_PRODUCTION)
+    why = _why_not(one, there)
+    if why is not None:
+        return Verdict(one.name, one.group, "skip", why)
     todo = one.todo if there.metagame else OF_ANOTHER[one.group]
     try:
         async with asyncio.timeout(SLOWEST_S):
@@ -139,6 +159,15 @@ async def _verdict(one: Check, there: Deployment) -> Verdict:
         strange = f"an answer of another shape than is due ({type(odd).__name__}: {odd})"
         return Verdict(one.name, one.group, "fail", strange, todo)
     return Verdict(one.name, one.group, "pass", f"{one.shows} ({remark})" if remark else one.shows)
+
+
+def _why_not(one: Check, there: Deployment) -> str | None:
+    """Why the check would find out nothing there, if it would not."""
+    if one.control and there.production:
+        return _IN_PRODUCTION
+    if one.plays and not there.echo:
+        return _ANOTHER_GAME
+    return _STORE_AWAY if one.plays and there.store_away else None
 
 
 def _show(console: Console, target: Target, found: Found) -> None:

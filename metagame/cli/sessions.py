@@ -205,7 +205,7 @@ def _details(item: Item, wrong: str | None = None) -> Table:
 
 def _table(items: list[Item], width: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    longest = max(len(item["session_id"]) for item in items)
+    longest = max(len("session"), *(len(item["session_id"]) for item in items))
     # The id is what is copied from here: the episode's name is cut before it.
     table.add_column("session", overflow="fold", width=min(longest, max(_SHORTEST_ID, width - _ROOM_BESIDE_ID)))
     table.add_column("episode", overflow="ellipsis")

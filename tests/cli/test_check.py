@@ -19,6 +19,7 @@ from metagame.cli.checks import CHECKS
 from tests.balancer.haproxy import balancer
 from tests.cli.scripted import Said, scripted
 from tests.cli.typed import metagame, objects, on_terminal
+from tests.games.served import pig_server
 from tests.redis_servers import RedisServer
 from tests.servers import Server, run_server
 from tests.survival.workers import Worker, until, workers
@@ -126,12 +127,39 @@ def test_a_worker_whose_redis_is_away_is_not_ready_and_the_check_says_where_to_l
     assert "METAGAME_REDIS_URL" in found["ready"]["todo"]
 
 
+def test_what_needs_a_store_that_is_away_is_skipped_and_said_to_be_no_fault_of_its_own(tmp_path: Path) -> None:
+    with processes.redis(tmp_path) as store, processes.worker("away", tmp_path, store.url) as server:
+        store.process.kill()
+        store.process.wait()
+        found = verdicts(url_of(server), code=1)
+    assert words(found, "fail") == {"ready"}
+    assert found["socket"]["remark"] == "the server's session store is away, as `ready` tells"
+
+
+def test_a_server_of_another_game_passes_what_is_not_about_echo(tmp_path: Path) -> None:
+    with pig_server(tmp_path) as (url, _):
+        found = verdicts(url, code=0)
+        refused = metagame("check", url, "--survive", "1")
+    assert words(found, "pass") == {"health", "metadata", "schema", "environments", "mode", "ready"}
+    assert found["socket"]["remark"] == "the server's game is not echo, which this check plays"
+    assert found["schema"]["remark"].endswith("(another game than echo: an action's fields are move)")
+    assert (refused.returncode, "--survive plays echo" in refused.stderr) == (2, True)
+
+
+def test_the_address_of_the_page_is_answered_with_the_server_s_and_makes_no_session(echo_server: Server) -> None:
+    for typed in ("/web", "/web/"):
+        done = metagame("check", echo_server.url + typed)
+        assert done.returncode == 2
+        assert f"Did you mean {echo_server.url}?" in done.stderr
+    assert sessions_at(echo_server.url) == []
+
+
 BROKEN: dict[str, tuple[dict[str, Said], str]] = {
     "health": ({"/health": Said(200, {"status": "unwell"})}, "its status is 'unwell'"),
     "metadata": ({"/metadata": Said(200, {"name": "x"})}, "its description is no text"),
     "schema": (
-        {"/schema": Said(200, {"action": {"required": ["a", "b"]}, "observation": {}, "state": {}})},
-        "required fields are ['a', 'b'], not one",
+        {"/schema": Said(200, {"action": {"required": ["message", "b"]}, "observation": {}, "state": {}})},
+        "required fields are ['message', 'b'], not one",
     ),
     "environments": ({"/list_environments": Said(200, [])}, "no list of names"),
     "mode": ({"/openapi.json": Said(200, {"paths": {"/reset": {}, "/step": {}}})}, "there is only /reset, /step"),

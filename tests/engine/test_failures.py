@@ -19,6 +19,7 @@ from metagame.games.echo import EchoGame
 from metagame.wire.answers import error_frame
 from metagame.wire.requests import ResetRequest, StepRequest
 from services.engine import Engine
+from services.records import session_hash
 from services.store.base import Commit, Draft, Origin
 from tests.engine.asking import Socket, reset, stands, step, step_number
 from tests.engine.conftest import EngineOf
@@ -232,3 +233,4 @@ async def test_a_failure_of_the_game_is_logged_once(engine_of: EngineOf, engine:
             with pytest.raises(GameFailed):
                 await asked
     assert [line["event"] for line in logged] == ["the game failed"] * 2
+    assert logged[0]["session"] == session_hash("s")  # so that whoever reads it finds the session

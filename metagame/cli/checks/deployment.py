@@ -131,8 +131,9 @@ class Socket:
 class Deployment:
     """The server, or the pool, at a URL.
 
-    `production`: HTTP control is absent, sessions are reached by sockets only. `metagame`: it is one of ours. `close`
-    ends all sessions made.
+    `production`: HTTP control is absent, sessions are reached by sockets only. `metagame`: it is one of ours.
+    `echo`: its game is echo, as far as its schema tells. `store_away`: it says that its sessions' store is away.
+    `close` ends all sessions made.
     """
 
     def __init__(self, target: Target) -> None:
@@ -140,6 +141,8 @@ class Deployment:
         self.url = target.url
         self.production = False
         self.metagame = True
+        self.echo = True
+        self.store_away = False
         self._named: set[str] = set()
         self._made: set[str] = set()
         options = target.httpx_options | {"timeout": httpx.Timeout(ANSWER_S)}

@@ -30,7 +30,7 @@ GONE_S = 35.0
 _POLL_S = 0.1
 
 
-@check("ready", SURVIVAL, "GET /ready says that requests are welcome", "Ask the balancer to probe /ready.")
+@check("ready", SURVIVAL, "GET /ready says that requests are welcome", "Ask the balancer to probe /ready.", plays=False)
 async def ready(there: Deployment) -> str:
     """What a balancer must ask to roll workers unseen."""
     reply = await there.http("GET", "/ready")
@@ -145,7 +145,9 @@ async def shared_pool(there: Deployment) -> str:
     return f"{connections}, {count} worker{'' if count == 1 else 's'}"
 
 
-@check("api-key", SURVIVAL, "who shows no API key is refused", "Set METAGAME_API_KEYS on every worker alike.")
+@check(
+    "api-key", SURVIVAL, "who shows no API key is refused", "Set METAGAME_API_KEYS on every worker alike.", plays=False
+)
 async def api_key(there: Deployment) -> str:
     """Only where this command was given a key."""
     if not there.target.keyed:

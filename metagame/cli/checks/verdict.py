@@ -44,7 +44,8 @@ def skip(why: str) -> NoReturn:
 class Check:
     """A named check: `shows` what holds where it passes, `todo` what to do where it fails.
 
-    `run` returns a remark on what it saw. `control`: it needs HTTP control, which production mode has not.
+    `run` returns a remark on what it saw. `control`: it needs HTTP control, which production mode has not. `plays`: it
+    takes steps of echo, or needs sessions, so that neither another game nor a store that is away tells it anything.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Check:
     todo: str
     run: Callable[[Deployment], Awaitable[str]]
     control: bool = False
+    plays: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,8 @@ class Verdict:
     todo: str | None = None
 
 
-def check(
-    name: str, group: str, shows: str, todo: str, *, control: bool = False
+def check(  # noqa: PLR0913 - what a check is
+    name: str, group: str, shows: str, todo: str, *, control: bool = False, plays: bool = True
 ) -> Callable[[Callable[[Deployment], Awaitable[str]]], Check]:
     """Make a check of the function below."""
-    return lambda run: Check(name, group, shows, todo, run, control)
+    return lambda run: Check(name, group, shows, todo, run, control, plays)
