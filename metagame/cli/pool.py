@@ -18,7 +18,7 @@ from rich.text import Text
 
 from metagame.cli import DONE, UNREACHABLE, report
 from metagame.cli.outcome import Refused, print_json
-from metagame.cli.pool_view import one_line, view
+from metagame.cli.pool_view import one_line, store_is_away, view
 from metagame.cli.target import Server, Unreachable, target_of
 
 PATH = "/pool"
@@ -27,7 +27,7 @@ KEPT = 300
 
 
 def status(url: str, api_key: str | None, *, as_json: bool) -> int:
-    """Show the pool once; returns the exit code."""
+    """Show the pool once; returns the exit code: its store may be what is unreachable."""
     with Server(target_of(url, api_key)) as server:
         pool = _ask(server)
     if as_json:
@@ -35,7 +35,7 @@ def status(url: str, api_key: str | None, *, as_json: bool) -> int:
     else:
         console = report.wide_console()
         report.show(console, view(pool, server.url, console.width))
-    return DONE
+    return UNREACHABLE if store_is_away(pool) else DONE
 
 
 def watch(url: str, api_key: str | None, every_s: float, *, as_json: bool) -> int:

@@ -15,6 +15,7 @@ from metagame.cli.report import in_time, plain
 BARS = "▁▂▃▄▅▆▇█"
 SPARK = 40
 """Columns of the sparkline, where there is room."""
+STORE_AWAY = "The session store gives no answer: these figures are of the one worker that was asked."
 _WIDE = 110
 """Columns from which a worker's host, process, version and age are shown."""
 _BESIDE_WORKERS = 16
@@ -37,10 +38,17 @@ def view(  # noqa: PLR0913 - what a screen is made of
     parts: list[RenderableType] = [head]
     if wrong:
         parts.append(Text(f"Not the newest: {wrong}", style="red"))
+    if store_is_away(pool):
+        parts.append(Text(STORE_AWAY, style="red"))
     parts += [Text(), _summary(pool, history, width), Text(), _workers(pool["workers"], width, height)]
     if pool["redis"]:
         parts += [Text(), _redis(pool["redis"], width)]
     return Group(*parts)
+
+
+def store_is_away(pool: Mapping[str, Any]) -> bool:
+    """Whether the worker that was asked had no answer of its store, and knows of no other worker."""
+    return pool["sessions"].get("total") is None
 
 
 def one_line(pool: Mapping[str, Any]) -> str:
@@ -55,6 +63,7 @@ def one_line(pool: Mapping[str, Any]) -> str:
             f"{_number(errors)} errors",
             f"workers: {_states(pool['workers'])}",
             *([f"redis: {_states(pool['redis'])}"] if pool["redis"] else []),
+            *([STORE_AWAY] if store_is_away(pool) else []),
         ]
     )
 

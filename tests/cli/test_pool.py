@@ -140,6 +140,16 @@ def test_what_a_later_release_leaves_out_breaks_nothing() -> None:
                 assert "Traceback" not in terminal.text
 
 
+def test_a_store_that_gives_no_answer_is_said_and_exits_with_3() -> None:
+    alone = POOL | {"sessions": POOL["sessions"] | {"total": None, "detached": None}}
+    with scripted({"/pool": Said(200, alone)}) as server:
+        done = metagame("pool", "status", server.url)
+        [shown] = objects("pool", "status", server.url, code=3)
+    assert done.returncode == 3
+    assert "these figures are of the one worker that was asked" in done.stdout
+    assert shown["sessions"]["total"] is None
+
+
 def test_json_is_the_pools_own_words() -> None:
     with scripted({"/pool": Said(200, POOL)}) as server:
         [shown] = objects("pool", "status", server.url)

@@ -21,6 +21,15 @@ async def give(page: Page, key: str) -> None:
     await dialog.get_by_role("button", name="Use key").click()
 
 
+async def refused_key(visit: Visit, server: Server) -> Page:
+    """The page of somebody who has no key, and says so."""
+    visitor: Visitor = await visit(server.url)
+    visitor.expected.append("401")
+    await visitor.goto()
+    await visitor.page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    return visitor.page
+
+
 async def test_with_its_key_the_page_plays_shows_the_pool_and_keeps_the_key_to_its_tab(visit: Visit) -> None:
     with run_server(METAGAME_API_KEYS=f"another-key,{KEY}") as server:
         visitor: Visitor = await visit(server.url)
@@ -48,11 +57,7 @@ async def test_with_its_key_the_page_plays_shows_the_pool_and_keeps_the_key_to_i
 
 async def test_who_has_no_key_is_told_and_may_enter_one_later(visit: Visit) -> None:
     with run_server(METAGAME_API_KEYS=KEY) as server:
-        visitor: Visitor = await visit(server.url)
-        visitor.expected.append("401")
-        page = visitor.page
-        await visitor.goto()
-        await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        page = await refused_key(visit, server)
         await expect(page.locator("#play-notice")).to_contain_text("An API key is needed")
         await page.get_by_role("button", name="Enter key").click()
         await give(page, KEY)
@@ -112,11 +117,7 @@ async def test_the_servers_documents_are_shown_in_the_page_since_no_link_carries
     visit: Visit, link: str, says: str
 ) -> None:
     with run_server(METAGAME_API_KEYS=KEY) as server:
-        visitor: Visitor = await visit(server.url)
-        visitor.expected.append("401")
-        page = visitor.page
-        await visitor.goto()
-        await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        page = await refused_key(visit, server)
         foot = page.get_by_role("navigation", name="More")
         await expect(foot.get_by_role("link")).to_have_text(["Ready?"])  # which needs no key
         await foot.get_by_role("button", name=link).click()
