@@ -1,7 +1,8 @@
 """One open socket's hold on a session.
 
 An attachment caches the snapshot it last saw, so that a step is one commit. The cache may be
-stale and the hold may be lost at any time; the commit's fence finds out.
+stale and the hold may be lost at any time; the commit's fence finds out. How a socket gets its
+session, `read`, stands here too.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from metagame.errors import MetaGameError
+from metagame.errors import MetaGameError, SessionTakenOver
 
 from .meter import Meter
 from .meter.layout import ATTACHED
-from .records import Held
-from .store.base import ATTACHMENT_BYTES, Origin
+from .records import Held, held
+from .resend import Deadline
+from .store.base import ATTACHMENT_BYTES, Origin, Record, SessionStore
 
 
 class Attachment:
@@ -81,3 +83,43 @@ class Attachment:
 
     def _count(self, by: int) -> None:
         self._meter.count(ATTACHED, "anonymous" if self.anonymous else "named", by=by)
+
+
+async def read(
+    store: SessionStore, session_id: str, attachment: Attachment | None, deadline: Deadline, *, opening: bool = False
+) -> Record | None:
+    """The record from the store; a socket that is not attached yet is attached by this.
+
+    Only at its opening does a socket take a session over: later, whoever has it is newer or came
+    first. Raises SessionTakenOver where the attachment is not the session's.
+    """
+    if attachment is not None and attachment.superseded:
+        raise taken_over()
+    record = await deadline.read(store.load, session_id)
+    if attachment is None:
+        return record
+    if record is not None and record.attachment != attachment.token:
+        if attachment.attached:
+            raise taken_over()
+        held(record)  # what this release cannot read it takes from nobody
+        others = bool(record.attachment)
+        token = attachment.token
+        record = await deadline.read(store.attach, session_id, token, unless_owned=not opening)
+        if record is not None and record.attachment != token:
+            raise taken_over()
+        attachment.leased_at = deadline.began
+        attachment.took_over = others
+    if record is None:
+        attachment.let_go()
+    else:
+        attachment.holds(held(record))
+    return record
+
+
+def taken_over() -> SessionTakenOver:
+    """The error for a socket that owns its session no longer."""
+    message = (
+        "A newer socket has attached to this session, or it was ended and made again;"
+        " this socket owns it no longer. Open a new socket to take it back."
+    )
+    return SessionTakenOver(message)

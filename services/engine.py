@@ -44,13 +44,13 @@ from metagame.wire.tools import (
     tools_observation,
 )
 
-from .attachment import Attachment
+from .attachment import Attachment, read
 from .events import Events
 from .meter import Meter
 from .records import Held, SessionItem, generation_after, held, item, listed, new_session_id
 from .resend import Deadline
 from .store.base import Draft, Origin, SessionStore, Word
-from .submission import Pool, Submission, read
+from .submission import Pool, Submission
 
 LEAVE_S = 1.0
 """What a socket that goes may wait for the store: its lease and TTL do the rest."""

@@ -1,7 +1,7 @@
 """One command's way: snapshot → decide → commit, again on a newer snapshot while it is stale.
 
 A submission lives as long as its request and holds what the rounds learn: the snapshot decided
-on, whether that came fresh from the store, and what it led to. How a socket gets its session, `read`, stands here too.
+on, whether that came fresh from the store, and what it led to.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from metagame.errors import (
     GameFailed,
     MetaGameError,
     SessionMoved,
-    SessionTakenOver,
     Unavailable,
 )
 from metagame.games import Game, Observation
 from metagame.wire.requests import ResetRequest, StepRequest
 
-from .attachment import Attachment
+from .attachment import Attachment, read, taken_over
 from .events import Events
 from .meter.layout import COMMITS, STEP_COMMITTED
 from .records import Held, counter, distinct_bytes, generation_after, held
@@ -65,46 +64,6 @@ class Pool:
         counts = f"{outcome.active}/{self.max_sessions}"
         message = f"Server at capacity: {counts} sessions active. Cannot accept new connections."
         return CapacityReached(message, active_sessions=outcome.active, max_sessions=self.max_sessions)
-
-
-async def read(
-    store: SessionStore, session_id: str, attachment: Attachment | None, deadline: Deadline, *, opening: bool = False
-) -> Record | None:
-    """The record from the store; a socket that is not attached yet is attached by this.
-
-    Only at its opening does a socket take a session over: later, whoever has it is newer or came
-    first. Raises SessionTakenOver where the attachment is not the session's.
-    """
-    if attachment is not None and attachment.superseded:
-        raise taken_over()
-    record = await deadline.read(store.load, session_id)
-    if attachment is None:
-        return record
-    if record is not None and record.attachment != attachment.token:
-        if attachment.attached:
-            raise taken_over()
-        held(record)  # what this release cannot read it takes from nobody
-        others = bool(record.attachment)
-        token = attachment.token
-        record = await deadline.read(store.attach, session_id, token, unless_owned=not opening)
-        if record is not None and record.attachment != token:
-            raise taken_over()
-        attachment.leased_at = deadline.began
-        attachment.took_over = others
-    if record is None:
-        attachment.let_go()
-    else:
-        attachment.holds(held(record))
-    return record
-
-
-def taken_over() -> SessionTakenOver:
-    """The error for a socket that owns its session no longer."""
-    message = (
-        "A newer socket has attached to this session, or it was ended and made again;"
-        " this socket owns it no longer. Open a new socket to take it back."
-    )
-    return SessionTakenOver(message)
 
 
 def forgotten() -> Unavailable:

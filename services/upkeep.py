@@ -14,12 +14,11 @@ from time import monotonic
 
 import structlog
 
-from .attachment import Attachment
+from .attachment import Attachment, taken_over
 from .engine import Engine
 from .meter.layout import REDIS_AWAY, REDIS_FULL
 from .records import Held
 from .store.base import StoreFull, StoreUnavailable, UnreadableRecord, Word
-from .submission import taken_over
 from .vitals import Pulse
 
 RENEW_S = 8.0
