@@ -6,8 +6,9 @@ What a round measures is a `Sample`; a round with an error in it measures nothin
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from bench.contestants import pinned
 from bench.targets import Options, Unmeasured
 from metagame.load import Fleet, Play, Sockets
 from metagame.load.latencies import histogram, percentiles
+from metagame.load.results import Played
 from metagame.load.usage import cpu_s
 
 COLUMNS = ("worker µs", "Redis µs", "steps/s", "p50 ms", "p99 ms", "load µs")
@@ -54,36 +56,25 @@ class Contestant:
     """An open loop of this many steps a second of all sockets together, where latencies count from planned moments."""
     samples: list[Sample] = field(default_factory=list)
 
-    def measure(self, steps: int) -> None:
-        """One round: this many steps on each socket."""
-        others = [self.redis] if self.redis else []
-        with pinned(self.workers, others) if self.pin else nullcontext(), Fleet(self.sockets) as fleet:
-            opened = fleet.open()
-            warmed = fleet.play(Play(steps=_WARM_UP_STEPS))
-            before = self._cpu_s()
-            played = fleet.play(Play(steps=steps, rate_per_s=self.rate_per_s))
-            worker_s, redis_s = (now - was for now, was in zip(self._cpu_s(), before, strict=True))
+    @contextmanager
+    def turn(self) -> Iterator[Turn]:
+        """Sockets of its own, open and warm, for one round; what was played on them is kept as its sample."""
+        with Fleet(self.sockets) as fleet:
+            opened, warmed = fleet.open(), fleet.play(Play(steps=_WARM_UP_STEPS))
+            turn = Turn(self, fleet)
+            yield turn
             fleet.close()
-        errors = [text for part in (opened, warmed, played) for text in part.errors.texts]
-        if errors or played.steps != steps * self.sockets.count:
+        steps = sum(part.steps for part in turn.played)
+        errors = [
+            text for found in (opened.errors, *[part.errors for part in (warmed, *turn.played)]) for text in found.texts
+        ]
+        if errors or steps != turn.due:
             message = (
                 f"{self.name}: {opened.count} of {self.sockets.count} sockets opened,"
-                f" {played.steps} of {steps * self.sockets.count} steps taken. {'; '.join(errors)}"
+                f" {steps} of {turn.due} steps taken. {'; '.join(errors)}"
             )
             raise Unmeasured(message)
-        p50_ms, p99_ms = percentiles(played.latency_ms, (50, 99))
-        us = 1e6 / played.steps
-        self.samples.append(
-            Sample(
-                worker_s * us,
-                redis_s * us,
-                played.own_us_per_step,
-                played.steps_per_s,
-                p50_ms,
-                p99_ms,
-                histogram(played.latency_ms),
-            )
-        )
+        self.samples.append(turn.sample())
 
     def with_sockets(self, count: int) -> Contestant:
         """The same servers under more or fewer sockets, nothing measured yet."""
@@ -132,13 +123,69 @@ class Contestant:
             ],
         }
 
+
+class Turn:
+    """One contestant's round: what was played so far, and the CPU time meanwhile."""
+
+    def __init__(self, contestant: Contestant, fleet: Fleet) -> None:
+        self._contestant = contestant
+        self._fleet = fleet
+        self.due = 0
+        self.played: list[Played] = []
+        self._worker_s = 0.0
+        self._redis_s = 0.0
+
+    def play(self, steps: int) -> None:
+        """So many more steps on each socket."""
+        one = self._contestant
+        others = [one.redis] if one.redis else []
+        with pinned(one.workers, others) if one.pin else nullcontext():
+            worker_s, redis_s = self._cpu_s()
+            self.played.append(self._fleet.play(Play(steps=steps, rate_per_s=one.rate_per_s)))
+            worker_after_s, redis_after_s = self._cpu_s()
+        self._worker_s += worker_after_s - worker_s
+        self._redis_s += redis_after_s - redis_s
+        self.due += steps * one.sockets.count
+
+    def sample(self) -> Sample:
+        """All of it as one."""
+        latency_ms = array("d")
+        for part in self.played:
+            latency_ms.extend(part.latency_ms)
+        p50_ms, p99_ms = percentiles(latency_ms, (50, 99))
+        us = 1e6 / self.due
+        return Sample(
+            self._worker_s * us,
+            self._redis_s * us,
+            sum(sum(part.own_cpu_s) for part in self.played) * us,
+            self.due / sum(part.seconds for part in self.played),
+            p50_ms,
+            p99_ms,
+            histogram(latency_ms),
+        )
+
     def _cpu_s(self) -> tuple[float, float]:
-        return sum(map(cpu_s, self.workers)), cpu_s(self.redis) if self.redis else 0.0
+        one = self._contestant
+        return sum(map(cpu_s, one.workers)), cpu_s(one.redis) if one.redis else 0.0
 
 
-def take_turns(contestants: Sequence[Contestant], options: Options, steps: Callable[[Contestant], int]) -> None:
-    """Measure every contestant once a round."""
+def take_turns(
+    contestants: Sequence[Contestant], options: Options, steps: Callable[[Contestant], int], *, slices: int = 1
+) -> None:
+    """Measure every contestant once a round, one after the other.
+
+    In several slices all have their sockets open for the whole round and play a part of their steps at a time: a
+    shared machine is slow for seconds, and that then falls on each of them.
+    """
     for number in range(options.rounds):
-        for contestant in contestants:
-            contestant.measure(steps(contestant))
+        if slices == 1:
+            for one in contestants:
+                with one.turn() as turn:
+                    turn.play(steps(one))
+        else:
+            with ExitStack() as open_turns:
+                turns = [(open_turns.enter_context(one.turn()), steps(one) // slices) for one in contestants]
+                for _ in range(slices):
+                    for turn, part in turns:
+                        turn.play(part)
         options.say(f"round {number + 1} of {options.rounds}")

@@ -234,8 +234,9 @@ class Submission:
     def _decide(self) -> None:
         """Find the snapshot, the answer and the body to store that the command leads to."""
         base = None if self._base is None else self._base.snapshot
-        if base is not None and self._attachment is not None and type(self._command) is Step:
-            _check_seen(base, self._attachment)
+        seen_by = self._attachment
+        if base is not None and seen_by is not None and base.episode_id != seen_by.seen and type(self._command) is Step:
+            raise _another_episode(base)
         self._after, self._answer, self._body = decide_packed(self._pool.game, base, self._command)
         self._generation = generation_after(None if self._base is None else self._base.generation)
 
@@ -361,11 +362,10 @@ def _present(outcome: Outcome) -> Record:
     return outcome.record
 
 
-def _check_seen(snapshot: Snapshot, attachment: Attachment) -> None:
-    """Refuse a step in an episode that this socket never saw: somebody else reset the session."""
-    if snapshot.episode_id != attachment.seen:
-        message = (
-            "Another client has started a new episode in this session since this socket last saw it."
-            " Ask for the state to go on in that one, or reset."
-        )
-        raise SessionMoved(message, episode_id=snapshot.episode_id, step_count=snapshot.step_count)
+def _another_episode(snapshot: Snapshot) -> SessionMoved:
+    """The error for a step in an episode that this socket never saw: somebody else reset the session."""
+    message = (
+        "Another client has started a new episode in this session since this socket last saw it."
+        " Ask for the state to go on in that one, or reset."
+    )
+    return SessionMoved(message, episode_id=snapshot.episode_id, step_count=snapshot.step_count)

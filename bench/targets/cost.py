@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Self
 
-from bench.contestants import redis, reference
+from bench.contestants import floor, redis, reference
 from bench.rounds import COLUMNS, Contestant, take_turns
 from bench.targets import Check, Options, Result, Table, Target, ratio
 from metagame.cli import processes
@@ -19,11 +19,14 @@ SOCKETS = 64
 STEPS, QUICK_STEPS = 200, 100
 OURS = 4
 """How many times as many of ours: they are over so much sooner, and a second is short on a shared machine."""
+SLICES = 10
+"""Of a round, in which all take turns."""
 HTTP_STEPS, QUICK_HTTP_STEPS = 80, 40
 LONE_STEPS, QUICK_LONE_STEPS = 3_000, 600
 OPEN_LOOP_PER_S = 2_000
 """Less than half of what the reference server can, so that waiting comes from its pauses and not from a queue."""
 REFERENCE = "OpenEnv 0.10 reference, in memory"
+FLOOR = "a bare uvloop echo: no JSON, no session"
 
 
 class Lineup:
@@ -61,6 +64,11 @@ class Lineup:
         sockets = Sockets(addresses=(("127.0.0.1", worker.port),), count=count, surface="http" if http else "websocket")
         return Contestant(name, sockets, [worker.process.pid], store.process.pid if store else None)
 
+    def floor(self) -> Contestant:
+        """The least that a server of sockets on this stack can do."""
+        server = self._started.enter_context(floor(self._options.folder))
+        return Contestant(FLOOR, Sockets(addresses=(("127.0.0.1", server.port),), count=SOCKETS), [server.process.pid])
+
 
 def stock_frames(name: str, other: Contestant) -> Contestant:
     """The same server, asked without request ids."""
@@ -81,7 +89,7 @@ def stored(options: Options) -> Result:
             theirs.paced(OPEN_LOOP_PER_S),
             judged.paced(OPEN_LOOP_PER_S),
         ]
-        take_turns(contestants, options, lambda one: _steps(one, options))
+        take_turns(contestants, options, lambda one: _steps(one, options), slices=SLICES)
     check = ratio(
         "CPU per step, to the reference's", judged.all("total_us"), theirs.all("total_us"), limit=0.35, stretch=0.28
     )
@@ -97,13 +105,19 @@ def _steps(one: Contestant, options: Options) -> int:
 
 
 def in_memory(options: Options) -> Result:
-    """B: the memory store."""
+    """B: the memory store, and beside it what every server of sockets pays to kernel and loop."""
     with Lineup(options) as lineup:
-        theirs, judged = lineup.reference(), lineup.metagame("in memory, request_id", appendfsync=None)
-        contestants = [theirs, judged, stock_frames("in memory, stock frames", judged)]
-        take_turns(contestants, options, lambda one: _steps(one, options))
+        theirs, judged, least = (
+            lineup.reference(),
+            lineup.metagame("in memory, request_id", appendfsync=None),
+            lineup.floor(),
+        )
+        contestants = [theirs, judged, stock_frames("in memory, stock frames", judged), least]
+        take_turns(contestants, options, lambda one: _steps(one, options), slices=SLICES)
     check = ratio("CPU per step, to the reference's", judged.all("total_us"), theirs.all("total_us"), limit=0.20)
-    return _result(contestants, check)
+    share = ratio("", least.all("total_us"), judged.all("total_us"), limit=0).value
+    notes = (f"The bare echo's is {share:.0%} of ours: kernel and loop, which no server on this stack does without.",)
+    return _result(contestants, check, notes=notes)
 
 
 def lone(options: Options) -> Result:
@@ -112,7 +126,12 @@ def lone(options: Options) -> Result:
         theirs = lineup.reference(1)
         judged = lineup.metagame("Redis, AOF everysec, request_id", 1, appendfsync="everysec")
         pinned = [theirs.pinned(), judged.pinned()]
-        take_turns([theirs, judged, *pinned], options, lambda _: QUICK_LONE_STEPS if options.quick else LONE_STEPS)
+        take_turns(
+            [theirs, judged, *pinned],
+            options,
+            lambda _: QUICK_LONE_STEPS if options.quick else LONE_STEPS,
+            slices=SLICES,
+        )
     check = ratio(
         "p50 of a step, to the reference's", judged.all("p50_ms"), theirs.all("p50_ms"), limit=1.15, stretch=1.0
     )
@@ -127,7 +146,7 @@ def over_http(options: Options) -> Result:
         theirs = lineup.reference(http=True)
         judged = lineup.metagame("Redis, AOF everysec, /sessions/{id}/step", appendfsync="everysec", http=True)
         contestants = [theirs, judged]
-        take_turns(contestants, options, lambda _: QUICK_HTTP_STEPS if options.quick else HTTP_STEPS)
+        take_turns(contestants, options, lambda _: QUICK_HTTP_STEPS if options.quick else HTTP_STEPS, slices=SLICES)
     check = ratio("CPU per step, to the reference's", judged.all("total_us"), theirs.all("total_us"), limit=0.6)
     return _result(contestants, check)
 

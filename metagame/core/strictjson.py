@@ -30,24 +30,24 @@ def dumps(value: Any) -> bytes:
     """Encode; raises ValueError or TypeError for what JSON cannot say."""
     if orjson is None:
         return slow_dumps(value)
-    return check_finite(orjson.dumps(value, option=_AS_JSON), value)
+    return check_finite(orjson.dumps(value, None, _AS_JSON), value)
 
 
 def canonical(value: Any) -> bytes:
     """Encode with sorted keys: the same value gives the same bytes."""
     if orjson is None:
         return slow_dumps(value, sort_keys=True)
-    return check_finite(orjson.dumps(value, option=_SORTED), value)
+    return check_finite(orjson.dumps(value, None, _SORTED), value)
 
 
 def dumps_unchecked(value: Any) -> bytes:
     """`dumps` of what holds no NaN and no infinity, since `loads` made it or `check_finite` saw it."""
-    return slow_dumps(value) if orjson is None else orjson.dumps(value, option=_AS_JSON)
+    return slow_dumps(value) if orjson is None else orjson.dumps(value, None, _AS_JSON)
 
 
 def canonical_unchecked(value: Any) -> bytes:
     """`canonical` of the same, or where `check_finite` comes next."""
-    return slow_dumps(value, sort_keys=True) if orjson is None else orjson.dumps(value, option=_SORTED)
+    return slow_dumps(value, sort_keys=True) if orjson is None else orjson.dumps(value, None, _SORTED)
 
 
 def check_finite(data: bytes, value: Any) -> bytes:

@@ -169,11 +169,14 @@ class DirectChannel:
         "_receiver",
         "_waiting",
         "_wire",
+        "post",
         "subprotocol",
     )
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop) -> None:
         self._wire = wire
+        self.post = wire.post
+        """See Channel."""
         self._loop = loop
         self.subprotocol: str | None = None
         self._waiting: deque[Frame] = deque()
@@ -221,10 +224,6 @@ class DirectChannel:
             self._hand_over(rest)
         elif self._waiting or self._ended:
             self._look()
-
-    def post(self, text: bytes) -> None:
-        """See Channel."""
-        self._wire.post(text)
 
     def _look(self) -> None:
         """Start what waits; one that is over at once is followed by the next here, and not by a call in a call."""
