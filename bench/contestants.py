@@ -32,10 +32,10 @@ def reference(options: Options, folder: Path | None = None) -> Iterator[processe
 
 
 @contextmanager
-def floor(folder: Path) -> Iterator[processes.Child]:
-    """The bare server of floor.py."""
+def floor(folder: Path, *, duties: bool = False) -> Iterator[processes.Child]:
+    """A server of floor.py."""
     port = processes.free_port()
-    command = [sys.executable, "-m", "bench.floor", str(port)]
+    command = [sys.executable, "-m", "bench.floor", str(port), *["duties"] * duties]
     with processes.child(command, port, folder / f"floor-{port}.log", dict(os.environ)) as started:
         yield started
 

@@ -1,10 +1,14 @@
-"""The least that a Python server of sockets can do: what H's cost of more sockets is held against.
+"""The least that a Python server of sockets can do: what B, and H's cost of more sockets, are held against.
 
 One uvloop protocol a socket, which counts and sends back, and nothing else: no parsing of JSON, no checks, no
 session, no store, no ASGI. What a step costs more here at 1,024 sockets than at 64 is the price of so many
 sockets to the kernel, the loop and the processor's caches, and no server on this stack can be without it.
 
-python -m bench.floor PORT
+`Duties` adds what a step in memory has to do, each thing by the library that the worker has for it, and all of it
+in one function: nothing is checked that may go another way, and there are no sessions, only sockets. What a worker
+costs more than this is its structure; what this costs, no structure can save.
+
+python -m bench.floor PORT [duties]
 """
 
 from __future__ import annotations
@@ -12,18 +16,34 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import random
 import socket
+import struct
 import sys
+from bisect import bisect_left
+from time import monotonic_ns
 from typing import cast
+from uuid import uuid4
 
+import orjson
 import uvloop
 from websockets.speedups import apply_mask
+
+from metagame.core.remembered import ENTRY_BYTES, REMEMBERED
+from metagame.games.echo import EchoGame
+from services.meter.layout import DURATIONS_NS
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TEXT = 0x81
 _RESET = b'{"type":"observation","data":{"observation":{}}}'
 _ID = b'"request_id":"'
 _QUOTE = ord('"')
+_STEP = b'"step"'
+_VALIDATE = EchoGame().action_type.__pydantic_validator__.validate_python
+_HASH = hashlib.blake2b(digest_size=8)
+_GENERATION = struct.Struct(">QQ")
+_COUNT = struct.Struct(">I")
+_RANDOM = random.Random()  # noqa: S311 - as the worker's generations
 
 
 class Floor(asyncio.Protocol):
@@ -65,12 +85,64 @@ class Floor(asyncio.Protocol):
         self._transport.write(bytes((_TEXT, len(text))) + text)
 
 
-async def serve(port: int) -> None:
+class Duties(Floor):
+    """The same with a step's duties in a straight line."""
+
+    __slots__ = ("_body", "_counts", "_episode_id", "_expires_ns", "_generation", "_remembered")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts = memoryview(bytearray(8 * (len(DURATIONS_NS) + 2))).cast("Q")
+        self._episode_id = str(uuid4())
+        self._remembered = self._body = b""
+        self._generation = bytes(_GENERATION.size)
+        self._expires_ns = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a step by doing all of it, and all else as `Floor` does."""
+        began_ns = monotonic_ns()
+        begins = 8 if data[1] & 0x7F == 126 else 6
+        said = apply_mask(data[begins:], data[begins - 4 : begins]) if self._open else b""
+        if b'"step"' not in said:
+            super().data_received(data)
+            return
+        frame = orjson.loads(said.decode())
+        action, request_id = frame["data"], frame["request_id"]
+        message = _VALIDATE(action).message
+        named, ordered = _HASH.copy(), _HASH.copy()
+        named.update(request_id.encode())
+        ordered.update(orjson.dumps(action, None, orjson.OPT_SORT_KEYS))
+        identity = named.digest()
+        if self._remembered.find(identity) >= 0:
+            self._transport.close()
+            return
+        step = self._steps = self._steps + 1
+        length = len(message)
+        metadata = {"original_message": message, "step": step}
+        state = orjson.dumps([self._episode_id, step, False, step], None, orjson.OPT_SORT_KEYS)
+        kept = [{"echoed_message": message, "message_length": length}, length / 10, False, metadata]
+        answer = orjson.dumps(kept, None, orjson.OPT_SORT_KEYS)
+        number = _GENERATION.unpack(self._generation)[0]
+        self._generation = _GENERATION.pack(number + 1, _RANDOM.getrandbits(64))
+        self._body = b"1" + _COUNT.pack(len(state)) + state + answer
+        entry = identity + ordered.digest() + _COUNT.pack(step)
+        self._remembered = entry + self._remembered[: (REMEMBERED - 1) * ENTRY_BYTES]
+        seen = {"metadata": metadata, "echoed_message": message, "message_length": length}
+        told = {"observation": seen, "reward": length / 10, "done": False, "metadata": metadata}
+        text = orjson.dumps({"type": "observation", "data": told, "request_id": request_id})
+        self._transport.write(struct.pack("!BBH", _TEXT, 126, len(text)) + text)
+        took_ns = monotonic_ns() - began_ns
+        self._expires_ns = began_ns
+        self._counts[bisect_left(DURATIONS_NS, took_ns)] += 1
+        self._counts[-1] += took_ns
+
+
+async def serve(port: int, kind: type[Floor]) -> None:
     """Serve on loopback until ended."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Floor, "127.0.0.1", port, backlog=socket.SOMAXCONN)
+    server = await loop.create_server(kind, "127.0.0.1", port, backlog=socket.SOMAXCONN)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1]), Duties if sys.argv[2:] == ["duties"] else Floor))

@@ -26,7 +26,8 @@ LONE_STEPS, QUICK_LONE_STEPS = 3_000, 600
 OPEN_LOOP_PER_S = 2_000
 """Less than half of what the reference server can, so that waiting comes from its pauses and not from a queue."""
 REFERENCE = "OpenEnv 0.10 reference, in memory"
-FLOOR = "a bare uvloop echo: no JSON, no session"
+DUTIES = "a step's duties in one function"
+FLOOR = "a bare uvloop echo"
 
 
 class Lineup:
@@ -64,10 +65,10 @@ class Lineup:
         sockets = Sockets(addresses=(("127.0.0.1", worker.port),), count=count, surface="http" if http else "websocket")
         return Contestant(name, sockets, [worker.process.pid], store.process.pid if store else None)
 
-    def floor(self) -> Contestant:
-        """The least that a server of sockets on this stack can do."""
-        server = self._started.enter_context(floor(self._options.folder))
-        return Contestant(FLOOR, Sockets(addresses=(("127.0.0.1", server.port),), count=SOCKETS), [server.process.pid])
+    def floor(self, name: str, *, duties: bool = False) -> Contestant:
+        """The least that a server on this stack can do."""
+        server = self._started.enter_context(floor(self._options.folder, duties=duties))
+        return Contestant(name, Sockets(addresses=(("127.0.0.1", server.port),), count=SOCKETS), [server.process.pid])
 
 
 def stock_frames(name: str, other: Contestant) -> Contestant:
@@ -105,19 +106,15 @@ def _steps(one: Contestant, options: Options) -> int:
 
 
 def in_memory(options: Options) -> Result:
-    """B: the memory store, and beside it what every server of sockets pays to kernel and loop."""
+    """B: the memory store; beside it what kernel, loop and libraries cost whoever does the same (bench/floor.py)."""
     with Lineup(options) as lineup:
-        theirs, judged, least = (
-            lineup.reference(),
-            lineup.metagame("in memory, request_id", appendfsync=None),
-            lineup.floor(),
-        )
-        contestants = [theirs, judged, stock_frames("in memory, stock frames", judged), least]
+        theirs = lineup.reference()
+        judged = lineup.metagame("in memory, request_id", appendfsync=None)
+        floors = [lineup.floor(DUTIES, duties=True), lineup.floor(FLOOR)]
+        contestants = [theirs, judged, stock_frames("in memory, stock frames", judged), *floors]
         take_turns(contestants, options, lambda one: _steps(one, options), slices=SLICES)
     check = ratio("CPU per step, to the reference's", judged.all("total_us"), theirs.all("total_us"), limit=0.20)
-    share = ratio("", least.all("total_us"), judged.all("total_us"), limit=0).value
-    notes = (f"The bare echo's is {share:.0%} of ours: kernel and loop, which no server on this stack does without.",)
-    return _result(contestants, check, notes=notes)
+    return _result(contestants, check)
 
 
 def lone(options: Options) -> Result:
