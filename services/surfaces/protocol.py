@@ -2,8 +2,9 @@
 
 uvicorn speaks ASGI and leaves frames to the websockets library. Both are thorough, and together cost more
 than a step. Here a read that is one whole text frame, with nothing else under way, goes straight to the
-socket's channel (channel.py), and answers are written straight to the transport. Everything else takes
-the long way: there is one parser, and beside it one kind of frame that is known by sight.
+socket's channel (channel.py), and its answer straight to the outbox (outbox.py). Everything else takes
+the long way: there is one parser, and beside it one kind of frame that is known by sight. Whatever is
+written the long way lets the outbox go first.
 
 And refusals arrive. A frame over the limit is refused at its header, while the client still sends the
 rest. Closing then, as uvicorn does, makes the kernel answer that rest with a reset, which may overtake the
@@ -17,13 +18,17 @@ from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any
 
+from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.streams import StreamReader
 
 from .channel import EXTENSION, DirectChannel
+from .outbox import outbox_of
 
 try:
     from websockets.speedups import apply_mask
@@ -74,10 +79,20 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     # What each frame asks for lies together: uvicorn's forty attributes are a dictionary, and with many sockets a
     # step waits for memory more than for anything else.
-    __slots__ = ("_channel", "_limit_bytes", "_short_way", "close_sent", "congested", "disconnected", "transport")
+    __slots__ = (
+        "_channel",
+        "_limit_bytes",
+        "_outbox",
+        "_short_way",
+        "close_sent",
+        "congested",
+        "disconnected",
+        "transport",
+    )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, config: Config, server_state: ServerState, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, server_state, *args, **kwargs)
+        self._outbox = outbox_of(server_state)
         self._limit_bytes = self.config.ws_max_size
         self._asgi_app, self.app = self.app, self._app_and_work
         self._work: Coroutine[Any, Any, None] | None = None
@@ -115,7 +130,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def handle_ping(self) -> None:
         """Answer a ping, unless what came before it in the same read was refused."""
         if not self._refused:
+            self._outbox.flush()
             super().handle_ping()
+
+    def handle_close(self, event: Frame) -> None:
+        """Answer a close frame, or end behind the client's answer to ours."""
+        self._outbox.flush()
+        super().handle_close(event)
 
     def send_receive_event_to_app(self) -> None:
         """Hand on a message that came the long way; uvicorn pauses reading behind each, a channel when it must."""
@@ -123,9 +144,21 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self._channel is not None and not self._channel.crowded:
             self.resume()
 
+    def shutdown(self) -> None:
+        """Close, or say that the server does."""
+        self._outbox.flush()
+        super().shutdown()
+
     def serve(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work when the app has returned, as if it were the app's."""
         self._work = work
+
+    async def send(self, message: Any) -> None:
+        """Do as ASGI's `send`, behind what was posted."""
+        if not self.writable.is_set():
+            await self.writable.wait()
+        self._outbox.flush()
+        await super().send(message)
 
     async def send_text(self, text: bytes) -> None:
         """Send a text frame; raises ClientDisconnected, an OSError, once the socket is closing or gone."""
@@ -133,12 +166,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             await self.writable.wait()
         if self.disconnected or self.close_sent or self.conn.state is not State.OPEN:
             raise ClientDisconnected
+        self._outbox.flush()
         self.transport.write(text_frame(text))
 
     def post(self, text: bytes) -> None:
-        """Send a text frame without waiting; nothing once the socket is closing or gone."""
-        if not self.close_sent and not self.transport.is_closing():
-            self.transport.write(text_frame(text))
+        """Send a text frame with the others of this moment; nothing once the socket is closing or gone."""
+        if not self.close_sent:
+            self._outbox.put(self.transport, text_frame(text))
 
     async def send_close(self, code: int) -> None:
         """Begin the closing handshake, unless a refusal has."""
@@ -173,6 +207,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._refused = True
         code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self._outbox.flush()
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         if self.transport.can_write_eof():

@@ -79,7 +79,7 @@ class Wire(asyncio.Transport):
 class Socket:
     """One socket, whose app sends back what it `sees` once it `may_read` on, and then maybe `fails`."""
 
-    def __init__(self, protocol: type[WebSocketsSansIOProtocol]) -> None:
+    def __init__(self, protocol: type[WebSocketsSansIOProtocol], server: ServerState | None = None) -> None:
         self.sees: list[Frame] = []
         self.may_read = asyncio.Event()
         self.may_read.set()
@@ -97,7 +97,8 @@ class Socket:
         )
         config.load()
         self.wire = Wire()
-        self.protocol = protocol(config=config, server_state=ServerState(), app_state={})
+        self.server = server or ServerState()
+        self.protocol = protocol(config=config, server_state=self.server, app_state={})
         self.protocol.connection_made(self.wire)
 
     async def opened(self) -> Socket:

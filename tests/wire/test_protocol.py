@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 
 from services.surfaces.channel import WAITING, DirectChannel, Frame
+from services.surfaces.outbox import outbox_of
 from services.surfaces.protocol import SocketProtocol, text_frame, whole_text
 from tests.wire.raw_sockets import (
     BINARY,
@@ -24,6 +26,7 @@ from tests.wire.raw_sockets import (
     PONG,
     TEXT,
     Socket,
+    Wire,
     cut,
     frame,
     turns,
@@ -260,15 +263,72 @@ async def _receives_a_frame_too_long(socket: Socket) -> None:
     socket.protocol.data_received(frame(TEXT, b"x" * (LIMIT_BYTES + 1)))
 
 
-@pytest.mark.parametrize("ends", [_closes, _shuts_down, _receives_a_close_frame, _receives_a_frame_too_long])
-async def test_an_answer_of_the_same_turn_leaves_before_a_close_frame(ends: Callable[[Socket], Any]) -> None:
-    socket = await Socket(SocketProtocol).opened()
+async def _sends(socket: Socket, text: bytes) -> None:
     assert socket.channel is not None
-    await socket.channel.send(b"one")
+    await socket.channel.send(text)
+
+
+async def _posts(socket: Socket, text: bytes) -> None:
+    """Answer as a step is answered, when another socket's answer has left a moment ago."""
+    assert socket.channel is not None
+    outbox_of(socket.server).put(Wire(), b"another's")
+    socket.channel.post(text)
+
+
+@pytest.mark.parametrize("ends", [_closes, _shuts_down, _receives_a_close_frame, _receives_a_frame_too_long])
+@pytest.mark.parametrize("answers", [_sends, _posts])
+async def test_an_answer_of_the_same_turn_leaves_before_a_close_frame(
+    answers: Callable[[Socket, bytes], Any], ends: Callable[[Socket], Any]
+) -> None:
+    socket = await Socket(SocketProtocol).opened()
+    await answers(socket, b"one")
     await ends(socket)
     answer = text_frame(b"one")
     assert socket.wire.written.startswith(answer)
     assert socket.wire.written[len(answer)] == 0x80 | CLOSE
+
+
+async def _receives_a_ping(socket: Socket) -> None:
+    socket.protocol.data_received(frame(PING, b"?"))
+
+
+async def _sends_more(socket: Socket) -> None:
+    await _sends(socket, b"two")
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "written"), [(_receives_a_ping, bytes((0x80 | PONG, 1)) + b"?"), (_sends_more, text_frame(b"two"))]
+)
+async def test_a_posted_answer_leaves_before_what_is_written_behind_it(
+    goes_on: Callable[[Socket], Any], written: bytes
+) -> None:
+    socket = await Socket(SocketProtocol).opened()
+    await _posts(socket, b"one")
+    await goes_on(socket)
+    assert socket.wire.written == text_frame(b"one") + written
+
+
+async def test_posted_answers_of_many_sockets_are_written_when_the_turn_ends() -> None:
+    server = ServerState()
+    sockets = [await Socket(SocketProtocol, server).opened() for _ in range(5)]
+    for number, socket in enumerate(sockets):
+        await _posts(socket, b"%d" % number)
+        await _posts(socket, b"and %d" % number)
+    await turns()
+    for number, socket in enumerate(sockets):
+        assert socket.wire.written == text_frame(b"%d" % number) + text_frame(b"and %d" % number)
+
+
+async def test_nothing_is_posted_behind_a_close_frame_or_to_a_client_that_is_gone() -> None:
+    server = ServerState()
+    closed, left = [await Socket(SocketProtocol, server).opened() for _ in range(2)]
+    await _closes(closed)
+    written = closed.wire.written
+    await _posts(closed, b"one")
+    await _posts(left, b"one")
+    left.wire.closing = True
+    await turns()
+    assert (closed.wire.written, left.wire.written) == (written, b"")
 
 
 async def test_an_answer_of_the_same_turn_leaves_before_the_app_fails() -> None:
