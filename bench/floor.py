@@ -5,8 +5,9 @@ session, no store, no ASGI. What a step costs more here at 1,024 sockets than at
 sockets to the kernel, the loop and the processor's caches, and no server on this stack can be without it.
 
 `Duties` adds what a step in memory has to do, each thing by the library that the worker has for it, and all of it
-in one function: nothing is checked that may go another way, and there are no sessions, only sockets. What a worker
-costs more than this is its structure; what this costs, no structure can save.
+in one function: nothing is checked that may go another way, and there are no sessions, only sockets. Its answers
+leave as the worker's do (services/surfaces/outbox.py). What a worker costs more than this is its structure; what
+this costs, no structure can save.
 
 python -m bench.floor PORT [duties]
 """
@@ -32,6 +33,7 @@ from websockets.speedups import apply_mask
 from metagame.core.remembered import ENTRY_BYTES, REMEMBERED
 from metagame.games.echo import EchoGame
 from services.meter.layout import DURATIONS_NS
+from services.surfaces.outbox import Outbox
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TEXT = 0x81
@@ -43,6 +45,7 @@ _VALIDATE = EchoGame().action_type.__pydantic_validator__.validate_python
 _HASH = hashlib.blake2b(digest_size=8)
 _GENERATION = struct.Struct(">QQ")
 _COUNT = struct.Struct(">I")
+_OUTBOX = Outbox()
 _RANDOM = random.Random()  # noqa: S311 - as the worker's generations
 
 
@@ -130,7 +133,7 @@ class Duties(Floor):
         seen = {"metadata": metadata, "echoed_message": message, "message_length": length}
         told = {"observation": seen, "reward": length / 10, "done": False, "metadata": metadata}
         text = orjson.dumps({"type": "observation", "data": told, "request_id": request_id})
-        self._transport.write(struct.pack("!BBH", _TEXT, 126, len(text)) + text)
+        _OUTBOX.put(self._transport, struct.pack("!BBH", _TEXT, 126, len(text)) + text)
         took_ns = monotonic_ns() - began_ns
         self._expires_ns = began_ns
         self._counts[bisect_left(DURATIONS_NS, took_ns)] += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Never
 
 try:
@@ -55,13 +55,6 @@ def check_finite(data: bytes, value: Any) -> bytes:
     if data.find(_NULL) >= 0:  # quicker than `in`, which asks first whether it is a number
         _refuse_non_finite(value)
     return data
-
-
-def loads(data: bytes | str) -> Any:
-    """Decode; raises ValueError for anything but JSON."""
-    if orjson is not None:
-        return orjson.loads(data)
-    return slow_loads(data)
 
 
 def mistake(data: bytes | str) -> tuple[str, int]:
@@ -161,3 +154,7 @@ def _finite(number: str) -> float:
 def _refuse(constant: str) -> Never:
     message = f"{constant} is not JSON"
     raise ValueError(message)
+
+
+loads: Callable[[bytes | str], Any] = slow_loads if orjson is None else orjson.loads
+"""Decode; raises ValueError for anything but JSON."""
