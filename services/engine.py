@@ -13,8 +13,6 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
-import structlog
-
 from metagame.core.codec import decide_packed, pack
 from metagame.core.session import EMPTY, Kind, Reset, Step, check_legal, check_session_id, refused
 from metagame.errors import (
@@ -58,7 +56,6 @@ TRIES = 8
 """How often a session is made that somebody ends before it can be shown."""
 
 T = TypeVar("T")
-log = structlog.get_logger()
 
 
 class Engine:
@@ -130,7 +127,7 @@ class Engine:
         NoTools, UnknownTool, or InvalidAction that names the arguments.
         """
         tool = find_tool(self.tools(), asked.name)
-        request = StepRequest(self._of_the_game(action_of, tool, asked.arguments), asked.request_id)
+        request = StepRequest(self._of_the_game(action_of, tool, asked.arguments, session_id), asked.request_id)
         begin = _first_reset() if begins else None
         if session_id is None:
             own = await self.open(None, lambda _lost: None)
@@ -140,7 +137,7 @@ class Engine:
                 await self.leave(own)
         else:
             seen = await self._step(session_id, request, attachment, begin).run()
-        return self._of_the_game(result_of, tool, seen)
+        return self._of_the_game(result_of, tool, seen, session_id)
 
     def tools(self) -> tuple[Tool, ...]:
         """The game's tools; raises NoTools."""
@@ -259,15 +256,18 @@ class Engine:
         deadline = Deadline(min(LEAVE_S, self._pool.timeout_s), repeatable=True)
         session_id, episode_id = attachment.session_id, attachment.seen
         try:
-            ended = await deadline.write(verb, session_id, attachment.token)
+            had_it = await deadline.write(verb, session_id, attachment.token)
         except Unavailable:
             self.events.left_alone(session_id, episode_id=episode_id)
             return  # the lease or the TTL ends what could not be ended here
         reason: Literal["closed", "left"] = "closed" if closed else "left"
-        if ended:
+        if had_it and ends:
             self.events.ended(session_id, reason, episode_id=episode_id)
+        elif had_it:
+            self.events.detached(session_id, reason, episode_id=episode_id)
         else:
-            self.events.detached(session_id, "taken over" if attachment.superseded else reason, episode_id=episode_id)
+            lost = "taken over" if attachment.superseded else "the session had gone"
+            self.events.detached(session_id, lost, episode_id=episode_id)
 
     def _step(
         self, session_id: str, request: StepRequest, attachment: Attachment | None, begin: Reset | None = None
@@ -290,17 +290,17 @@ class Engine:
             return tools_observation(self.tools())
         try:
             tool = find_tool(self.tools(), asked.tool_name)
-            action = self._of_the_game(action_of, tool, asked.arguments)
+            action = self._of_the_game(action_of, tool, asked.arguments, session_id)
             seen = await self._step(session_id, replace(request, action=action), attachment).run()
         except (UnknownTool, InvalidAction) as error:
             return failure_observation(asked.tool_name, error)
-        return call_observation(tool, seen, self._of_the_game(result_of, tool, seen))
+        return call_observation(tool, seen, self._of_the_game(result_of, tool, seen, session_id))
 
-    def _of_the_game(self, verb: Callable[[Tool, Any], T], tool: Tool, given: Any) -> T:
+    def _of_the_game(self, verb: Callable[[Tool, Any], T], tool: Tool, given: Any, session_id: str | None) -> T:
         try:
             return verb(tool, given)
-        except GameFailed:
-            log.exception("the game failed", game=self.game.name, tool=tool.name)
+        except GameFailed as failure:
+            self.events.tool_failed(self.game.name, tool.name, session_id, failure)
             raise
 
     def _deadline(self) -> Deadline:

@@ -63,7 +63,7 @@ class Events:
         log.info("socket lost its session", reason="taken over", **_names(session_id, episode_id))
 
     def detached(self, session_id: str, reason: str, *, episode_id: str | None) -> None:
-        """A socket left, and its session stays."""
+        """A socket left, and its session stays, or was not its own any more."""
         log.info("socket detached", reason=reason, **_names(session_id, episode_id))
 
     def left_alone(self, session_id: str, *, episode_id: str | None) -> None:
@@ -90,6 +90,10 @@ class Events:
         """The game raised an error of its own, the cause of this one."""
         names = _names(session_id, request_id=request_id)
         log.error("the game failed", game=game, command=kind, exc_info=failure, **names)
+
+    def tool_failed(self, game: str, tool: str, session_id: str | None, failure: GameFailed) -> None:
+        """The game's own code failed between a tool's call and a step, or a step and the tool's result."""
+        log.error("the game failed", game=game, tool=tool, exc_info=failure, **_names(session_id))
 
     def committed(
         self, kind: Kind, session_id: str, snapshot: Snapshot, began: float, request_id: str | None = None

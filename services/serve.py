@@ -108,8 +108,9 @@ def announced(settings: Settings, host: str, port: int, *, terminal: bool) -> st
     store = "this process's memory" if settings.redis_url is None else hide_password(settings.redis_url)
     workers = f"{settings.workers} worker{'' if settings.workers == 1 else 's'}"
     if not terminal:
-        page = "page at /web, " if settings.web else ""
-        paths = f"{page}docs at /docs, metrics at /metrics, pool at /pool"
+        names = {"page": "/web"} if settings.web else {}
+        names |= {"docs": "/docs", "metrics": "/metrics", "pool": "/pool"}
+        paths = ", ".join(f"{name} at {settings.root_path or ''}{path}" for name, path in names.items())
         return f"{serving}  ({paths}; {workers}, sessions in {store}; Ctrl-C stops)"
     # Links that can be opened here: nobody is reached at the address that stands for all of them.
     here = url_of("localhost" if host in EVERY_ADDRESS else host, port) + (settings.root_path or "")

@@ -31,9 +31,9 @@ def main(arguments: list[str] | None = None) -> None:
     if any(importlib.util.find_spec(name) is None for name in ("typer", "rich")):
         sys.stderr.write(f"The metagame command needs the server extra: {_EXTRA}\n")
         sys.exit(USAGE)
-    from metagame.cli.commands import app  # noqa: PLC0415 - not before it is known to be there
+    from metagame.cli.commands import carry_out  # noqa: PLC0415 - not before it is known to be there
 
-    app(args=given, prog_name="metagame")
+    carry_out(given)
 
 
 def server() -> None:

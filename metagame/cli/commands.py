@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
 from metagame._version import __version__
-from metagame.cli import USAGE, operating
+from metagame.cli import CHECK_FAILED, DONE, USAGE, operating
 from metagame.cli.options import ApiKey, AsJson, Url
-from metagame.cli.outcome import run
+from metagame.cli.outcome import Refused, print_json, run
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
+PROGRAM = "metagame"
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+"""What typer raises for any wrong argument, and has no public name for."""
 _STOPPED = "Stopped; nothing is left running."
 _SERVER_PACKAGES = ("services", "metagame_server")
 """The server's name in a checkout, and in the wheel."""
@@ -78,13 +82,15 @@ def demo(  # noqa: PLR0913 - each is an option
     as_json: AsJson = False,
 ) -> None:
     """Run episodes in parallel and check every answer."""
-    if crash and url is not None:
-        typer.echo("--crash starts servers of its own: it cannot go with --url.", err=True)
-        raise typer.Exit(USAGE)
     from metagame.cli import demo as running  # noqa: PLC0415 - `serve` and `--help` need none of it
 
     plan = running.Plan(episodes, steps, as_json)
-    work = (lambda: running.crash_demo(plan)) if crash else (lambda: running.demo(plan, url, api_key))
+
+    def work() -> int:
+        if crash and url is not None:
+            raise Refused(USAGE, "--crash starts servers of its own: it cannot go with --url.")
+        return running.crash_demo(plan) if crash else running.demo(plan, url, api_key)
+
     run(running.COMMAND, work, as_json=as_json, judges=True, stopped=_STOPPED)
 
 
@@ -165,3 +171,19 @@ def _is_ours(name: str) -> bool:
 app.command()(operating.check)
 app.add_typer(operating.sessions, name="sessions")
 app.add_typer(operating.pool, name="pool")
+
+
+def carry_out(arguments: list[str]) -> NoReturn:
+    """Do what the arguments say, and exit; with `--json` arguments that say nothing are an object too."""
+    try:
+        code = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+    except _UsageError as wrong:
+        wrong.show()
+        if "--json" in arguments:
+            command = "" if wrong.ctx is None else wrong.ctx.command_path.removeprefix(PROGRAM).strip()
+            print_json(command, {"error": wrong.format_message()})
+        code = USAGE
+    except typer.Abort:
+        typer.echo("Aborted!", err=True)
+        code = CHECK_FAILED
+    sys.exit(code if isinstance(code, int) else DONE)

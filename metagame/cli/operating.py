@@ -34,7 +34,10 @@ def list_sessions(
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """List sessions: where each stands, whether a socket is attached, when it expires."""
+    """List sessions: where each stands, and its socket.
+
+    Whether a socket is attached, and when the session expires.
+    """
     from metagame.cli import sessions as doing  # noqa: PLC0415 - `serve` and `--help` need none of it
 
     def work() -> int:
@@ -62,7 +65,10 @@ def watch_session(
     api_key: ApiKey = None,
     as_json: JsonLines = False,
 ) -> None:
-    """Watch one session until it ends: its step, episode, generation, and whether a socket is attached."""
+    """Watch one session until it ends.
+
+    Its step, episode, generation, and whether a socket is attached.
+    """
     from metagame.cli import sessions as doing  # noqa: PLC0415 - as above
 
     run("sessions watch", lambda: doing.watch(url, api_key, session_id, every, as_json=as_json), as_json=as_json)
@@ -85,7 +91,10 @@ def end(
 
 @pool.command()
 def status(*, url: Url, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Show the pool once: sessions, steps/s, latencies, errors, workers and Redis."""
+    """Show the pool once: workers, Redis, steps/s.
+
+    Sessions, latencies and errors too.
+    """
     from metagame.cli import pool as doing  # noqa: PLC0415 - as above
 
     run("pool status", lambda: doing.status(url, api_key, as_json=as_json), as_json=as_json)
@@ -99,7 +108,10 @@ def watch_pool(
     api_key: ApiKey = None,
     as_json: JsonLines = False,
 ) -> None:
-    """Watch the pool until Ctrl-C; where this is no terminal, one line each time."""
+    """Watch the pool until Ctrl-C.
+
+    Where this is no terminal, one line each time.
+    """
     from metagame.cli import pool as doing  # noqa: PLC0415 - as above
 
     run("pool watch", lambda: doing.watch(url, api_key, every, as_json=as_json), as_json=as_json)

@@ -222,8 +222,8 @@ class SessionStore(Protocol):
         changed: the record's `attachment` tells whose the session is. None where there is none.
         """
 
-    async def detach(self, session_id: str, attachment: bytes) -> None:
-        """Give the session up if the attachment is still its own."""
+    async def detach(self, session_id: str, attachment: bytes) -> bool:
+        """Give the session up if the attachment is still its own, and whether it was."""
 
     async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
         """Renew lease and TTL of each (session id, attachment): RENEWED, SUPERSEDED or GONE.

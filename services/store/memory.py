@@ -179,15 +179,17 @@ class MemoryStore:
         kept.expires_at_ms = now_ms + self._ttl_ms
         return kept.record()
 
-    async def detach(self, session_id: str, attachment: bytes) -> None:
-        """Give the session up if the attachment is still its own."""
+    async def detach(self, session_id: str, attachment: bytes) -> bool:
+        """Give the session up if the attachment is still its own, and whether it was."""
         now_ms = self._now_ms()
         kept = self._alive(session_id, now_ms)
-        if kept is not None and attachment and kept.attachment == attachment:
-            kept.attachment = b""
-            kept.lease_until_ms = 0
-            kept.expires_at_ms = now_ms + self._ttl_ms
-            self._full_until_ms = 0
+        if kept is None or not attachment or kept.attachment != attachment:
+            return False
+        kept.attachment = b""
+        kept.lease_until_ms = 0
+        kept.expires_at_ms = now_ms + self._ttl_ms
+        self._full_until_ms = 0
+        return True
 
     async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
         """Renew lease and TTL of each (session id, attachment): RENEWED, SUPERSEDED or GONE."""

@@ -142,12 +142,14 @@ class RedisStore:
         check_readable(reply)
         return layout.read(reply[1]) if len(reply) == 2 else None
 
-    async def detach(self, session_id: str, attachment: bytes) -> None:
-        """Give the session up if the attachment is still its own."""
-        if attachment:
-            key = record_key(self._prefix, session_id)
-            command = scripts.detach(record=key, attachment=attachment, ttl_ms=self._ttl_ms)
-            check_readable(await self._batcher.send(command))
+    async def detach(self, session_id: str, attachment: bytes) -> bool:
+        """Give the session up if the attachment is still its own, and whether it was."""
+        if not attachment:
+            return False
+        key = record_key(self._prefix, session_id)
+        reply = await self._batcher.send(scripts.detach(record=key, attachment=attachment, ttl_ms=self._ttl_ms))
+        check_readable(reply)
+        return bool(reply[0] == b"detached")
 
     async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:
         """Renew lease and TTL of each (session id, attachment); see `SessionStore.renew`."""

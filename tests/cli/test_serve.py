@@ -101,6 +101,12 @@ def test_a_page_that_is_left_out_is_not_announced(terminal: bool) -> None:
     assert "/docs" in shown
 
 
+def test_paths_in_the_line_for_programs_name_the_root_path() -> None:
+    shown = announced(Settings(root_path="/envs/echo"), "127.0.0.1", 8000, terminal=False)
+    places = "page at /envs/echo/web, docs at /envs/echo/docs, metrics at /envs/echo/metrics, pool at /envs/echo/pool;"
+    assert places in shown
+
+
 def test_links_of_a_server_on_every_address_lead_to_this_machine_and_name_the_root_path() -> None:
     shown = announced(Settings(root_path="/envs/echo"), "::", 8000, terminal=True)
     assert "http://localhost:8000/envs/echo/web" in shown

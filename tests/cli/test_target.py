@@ -255,3 +255,23 @@ def test_a_certificate_that_nobody_vouches_for_is_named(tmp_path: Path) -> None:
 def test_the_json_of_a_refusal_is_one_object() -> None:
     [said] = objects("check", "http://localhost:9", "--only", "nonsense", code=2)
     assert (said["command"], said["passed"]) == ("check", False)
+
+
+WRONG_ARGUMENTS = {
+    "an option that is none": (("pool", "status", "URL", "--nope"), "pool status", "No such option: --nope"),
+    "no URL": (("sessions", "list"), "sessions list", "Missing argument 'URL'."),
+    "no number": (("bench", "URL", "--sockets", "few"), "bench", "Invalid value for '--sockets': "),
+    "out of range": (("demo", "--steps", "0"), "demo", "Invalid value for '--steps': "),
+    "a command that is none": (("sessions", "lose"), "sessions", "No such command 'lose'."),
+    "two that exclude each other": (("demo", "--crash", "--url", "URL"), "demo", "--crash starts servers of its own"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "command", "why"), WRONG_ARGUMENTS.values(), ids=WRONG_ARGUMENTS)
+def test_wrong_arguments_exit_with_2_and_are_an_object_too(arguments: tuple[str, ...], command: str, why: str) -> None:
+    plain = metagame(*arguments)
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert why in plain.stderr
+    [shown] = objects(*arguments, code=2)
+    assert (shown["schema_version"], shown["command"]) == (1, command)
+    assert shown["error"].startswith(why)

@@ -142,10 +142,8 @@ def test_who_watches_is_started_only_when_asked_for_and_heard_on_loopback_only(n
 
 
 @needs("promtool")
-def test_prometheus_own_tool_takes_configuration_and_rules(tmp_path: Path) -> None:
-    configuration = (FOLDER / "prometheus.yml").read_text().replace("/etc/prometheus", str(FOLDER))
-    (tmp_path / "prometheus.yml").write_text(configuration)
-    assert "SUCCESS" in promtool("check", "config", str(tmp_path / "prometheus.yml"))
+def test_prometheus_own_tool_takes_configuration_and_rules() -> None:
+    assert "SUCCESS: 2 rule files found" in promtool("check", "config", str(FOLDER / "prometheus.yml"))
     for name, number in (("rules.yml", len(RULES)), ("alerts.yml", len(ALERTS))):
         assert f"SUCCESS: {number} rules found" in promtool("check", "rules", str(FOLDER / name))
 

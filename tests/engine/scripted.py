@@ -97,7 +97,7 @@ class ScriptedStore:
         attach = partial(self.inner.attach, unless_owned=unless_owned)
         return await self._play("attach", attach, session_id, attachment)
 
-    async def detach(self, session_id: str, attachment: bytes) -> None:
+    async def detach(self, session_id: str, attachment: bytes) -> bool:
         return await self._play("detach", self.inner.detach, session_id, attachment)
 
     async def renew(self, leases: list[tuple[str, bytes]]) -> list[Word | None]:

@@ -14,10 +14,11 @@ from structlog.testing import capture_logs
 from metagame.core.codec import pack
 from metagame.core.session import Snapshot
 from metagame.errors import EpisodeOver, GameFailed, InvalidAction, Unavailable
-from metagame.games import Observation, State
+from metagame.games import Observation, State, Tool
 from metagame.games.echo import EchoGame
 from metagame.wire.answers import error_frame
 from metagame.wire.requests import ResetRequest, StepRequest
+from metagame.wire.tools import ToolCall
 from services.engine import Engine
 from services.records import session_hash
 from services.store.base import Commit, Draft, Origin
@@ -234,3 +235,22 @@ async def test_a_failure_of_the_game_is_logged_once(engine_of: EngineOf, engine:
                 await asked
     assert [line["event"] for line in logged] == ["the game failed"] * 2
     assert logged[0]["session"] == session_hash("s")  # so that whoever reads it finds the session
+
+
+class BrokenTool(EchoGame):
+    """Echo whose tools fail on what they are to say of a step."""
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        return tuple(replace(tool, result=lambda _seen: 1 / 0) for tool in super().tools)
+
+
+async def test_a_tool_that_fails_is_logged_with_its_session(engine_of: EngineOf, engine: Engine) -> None:
+    await engine.reset("s", reset())
+    failing = engine_of(BrokenTool())
+    [tool, *_] = failing.tools()
+    with capture_logs() as logged, pytest.raises(GameFailed):
+        await failing.call("s", ToolCall(tool.name, {"message": "a"}))
+    [line] = logged
+    assert (line["event"], line["tool"], line["session"]) == ("the game failed", tool.name, session_hash("s"))
+    assert isinstance(line["exc_info"].__cause__, ZeroDivisionError)

@@ -135,6 +135,16 @@ def test_a_socket_on_a_session_without_an_episode_is_attached_and_resumes_nothin
     assert [line["event"] for line in events(server, about["session"])].count("session resumed") == 1
 
 
+def test_a_socket_that_outlives_its_session_leaves_none_behind(server: Server, http: httpx.Client) -> None:
+    http.post("/sessions", json={"session_id": "outlived"})
+    about = {"session": session_hash("outlived")}
+    with opened(server, "/sessions/outlived/ws") as one:
+        ask(one, "reset", episode_id="e-3")
+        assert http.delete("/sessions/outlived").status_code == 204
+    left = until(server, "socket detached", **about)
+    assert told(left) == about | {"episode": "e-3", "reason": "the session had gone"}
+
+
 def test_a_full_pool_refuses_loudly(server: Server, http: httpx.Client) -> None:
     for number in range(3):
         http.post("/sessions", json={"session_id": f"s-{number}"})

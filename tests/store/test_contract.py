@@ -258,16 +258,18 @@ async def test_attaching_unless_owned_takes_over_where_the_lease_has_lapsed(back
 
 
 async def test_only_the_attachment_s_own_detach_gives_the_session_up(store: SessionStore) -> None:
+    assert not await store.detach("s", TWO)
     await grown(store, 1, attachment=TWO)
-    await store.detach("s", ONE)
-    await store.detach("s", b"")
+    assert not await store.detach("s", ONE)
+    assert not await store.detach("s", b"")
     shown = await store.inspect("s")
     assert shown is not None
     assert (shown.attachment, shown.attached) == (TWO, True)
-    await store.detach("s", TWO)
+    assert await store.detach("s", TWO)
     shown = await store.inspect("s")
     assert shown is not None
     assert (shown.attachment, shown.attached, shown.body) == (b"", False, b"body 1")
+    assert not await store.detach("s", TWO)
     assert await store.renew([("s", TWO)]) == [Word.SUPERSEDED]
     assert await store.commit("s", step(2, attachment=TWO)) == Outcome(Word.SUPERSEDED)
 

@@ -113,9 +113,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(name=names, attachment=attachments)
     def detach(self, name: str, attachment: bytes) -> None:
-        self.run(self.store.detach(name, attachment))
         known = self.model.get(name)
-        if known is not None and known.attachment == attachment:
+        had_it = known is not None and attachment != b"" and known.attachment == attachment
+        assert self.run(self.store.detach(name, attachment)) is had_it
+        if known is not None and had_it:
             known.attachment = b""
 
     @rule(name=names, attachment=attachments)

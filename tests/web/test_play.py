@@ -109,6 +109,7 @@ async def test_a_killed_worker_is_seen_and_costs_nothing(balanced: Balanced, vis
     await asyncio.to_thread(killed.kill)
     await expect(page.locator("#connection")).to_have_text("Reconnected, step 3")
     await step(page, "abc", 4)
+    await expect(page.locator("#connection")).not_to_have_text("Reconnected, step 3")
     await expect(page.locator("#stat-total")).to_have_text("1.2")
     await expect(page.locator("#history tr.reconnected")).to_have_count(1)
     assert await stands(balanced.url, visitor.session_id) == ("one", 4)

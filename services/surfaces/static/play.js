@@ -257,7 +257,7 @@ export class Play {
     if (moved && this.#forgotten !== null) this.#tell("warn", "This was done before", `${this.#forgotten} ${where}`);
     else if (moved) this.#tell("warn", "The session moved", where);
     this.#forgotten = null;
-    this.#back = `${reloaded ? "Resumed" : "Reconnected"}, step ${step}`;
+    this.#back = reloaded ? "Resumed" : "Reconnected";
     this.#backUntil = Date.now() + BACK_SHOWN_MS;
     setTimeout(() => this.#draw(), BACK_SHOWN_MS + 50);
   }
@@ -337,7 +337,7 @@ export class Play {
     const back = Date.now() < this.#backUntil && state === "open";
     const trying = state === "open" && session.pending !== null && session.why !== "";
     pill.dataset.state = trying ? "waiting" : back ? "back" : state;
-    say(pill, trying ? "Trying again" : back ? this.#back : STATES[state]);
+    say(pill, trying ? "Trying again" : back ? `${this.#back}, step ${session.stands?.step_count ?? 0}` : STATES[state]);
     const id = byId("session-id");
     say(id, session === null ? "–" : shortened(session.id));
     id.title = session?.id ?? "";
