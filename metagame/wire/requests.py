@@ -23,6 +23,8 @@ MAX_SEED = 2**63 - 1
 MAX_REQUEST_ID = 256
 MAX_DEPTH = 100
 """Levels of arrays and objects in a request: whatever is taken can also be stored and sent back."""
+_FLAT = 2 * MAX_DEPTH
+"""Characters or bytes of JSON that cannot be deeper, since each level takes two."""
 _SHOWN = 200
 _LISTED = 20
 """Mistakes that an error answer lists: it stays short, however long the request."""
@@ -33,7 +35,6 @@ _RequestId = Annotated[
     str | None, Field(min_length=1, max_length=MAX_REQUEST_ID, description="Makes the request safe to send again")
 ]
 ModelT = TypeVar("ModelT", bound=BaseModel)
-JsonT = TypeVar("JsonT", str, bytes)
 
 
 @value
@@ -191,7 +192,9 @@ _FRAMES: dict[str, type[_Frame]] = {
 def parse_frame(text: str) -> dict[str, Any]:
     """The frame's JSON object; raises InvalidJson or InvalidRequest."""
     try:
-        frame = _loads(text, "{", "[")
+        frame = strictjson.loads(text)
+        if len(text) > _FLAT:
+            _check_depth(frame, text.count("{") + text.count("["))
     except ValueError:
         why, at = strictjson.mistake(text)
         line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
@@ -211,7 +214,7 @@ def frame_request_id(frame: dict[str, Any]) -> str | None:
 
 def decode_frame(frame: dict[str, Any]) -> Request | McpRequest:
     """The request in a frame; raises UnknownFrameType or InvalidRequest with `errors`."""
-    step = _plain_step(frame)
+    step = plain_step(frame)
     if step is not None:
         return step
     name = frame.get("type", "")
@@ -231,8 +234,8 @@ def decode_frame(frame: dict[str, Any]) -> Request | McpRequest:
     return CloseRequest()
 
 
-def _plain_step(frame: dict[str, Any]) -> StepRequest | None:
-    """The step in a frame as nearly all are, known by sight; None where pydantic has to look, which costs more."""
+def plain_step(frame: dict[str, Any]) -> StepRequest | None:
+    """The step in a frame as nearly all are, known by sight; None where `decode_frame` must look, at a cost."""
     data, request_id, fields = frame.get("data"), frame.get("request_id"), len(frame)
     if frame.get("type") != "step" or type(data) is not dict:
         return None
@@ -355,7 +358,9 @@ def _addressed(request: ResetRequest | StepRequest | StateRequest) -> dict[str, 
 
 def _parse_body(body: bytes) -> dict[str, Any]:
     try:
-        value = _loads(body, b"{", b"[")
+        value = strictjson.loads(body)
+        if len(body) > _FLAT:
+            _check_depth(value, body.count(b"{") + body.count(b"["))
     except ValueError:
         why, at = strictjson.mistake(body)
         error = {"type": "json_invalid", "loc": ["body", at], "msg": "JSON decode error", "input": {}}
@@ -366,13 +371,10 @@ def _parse_body(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _loads(data: JsonT, brace: JsonT, bracket: JsonT) -> Any:
-    value = strictjson.loads(data)
-    # What is short, or has few opening signs, cannot be deep: nearly all requests are spared the look inside.
-    maybe_deep = len(data) > 2 * MAX_DEPTH and data.count(brace) + data.count(bracket) > MAX_DEPTH
-    if maybe_deep and strictjson.deeper_than(value, MAX_DEPTH):
+def _check_depth(value: Any, opened: int) -> None:
+    """Raise ValueError for what is too deep; where few signs open anything, it is spared the look inside."""
+    if opened > MAX_DEPTH and strictjson.deeper_than(value, MAX_DEPTH):
         raise ValueError
-    return value
 
 
 def _validate(shape: type[ModelT], value: Any, *prefix: str) -> ModelT:

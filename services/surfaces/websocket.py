@@ -26,6 +26,7 @@ from metagame.wire.requests import (
     decode_frame,
     frame_request_id,
     parse_frame,
+    plain_step,
 )
 
 from ..attachment import Attachment
@@ -168,7 +169,8 @@ class Socket:
         self._began_ns = monotonic_ns()
         self._busy = True
         try:
-            request = decode_frame(parse_frame(frame))
+            fields = parse_frame(frame)
+            request = plain_step(fields) or decode_frame(fields)
             begun = type(request) is StepRequest and self._engine.step_soon(request, self._attachment, self._stepped)
         except Exception:  # noqa: BLE001 - nothing was sent: `serve` meets it again, and says so
             begun = False

@@ -82,13 +82,13 @@ nearly_steps = st.fixed_dictionaries(
 def test_a_step_known_by_sight_is_what_pydantic_finds_in_it(frame: dict[str, Any]) -> None:
     by_sight = decoded(frame)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(requests, "_plain_step", lambda _: None)
+        patch.setattr(requests, "plain_step", lambda _: None)
         assert decoded(frame) == by_sight
 
 
-def test_a_plain_step_is_known_by_sight() -> None:
+def test_aplain_step_is_known_by_sight() -> None:
     for more in ({}, {"request_id": "r"}, {"expect": {"episode_id": "e", "step_count": 0}}):
-        assert requests._plain_step({"type": "step", "data": {}, **more}) is not None
+        assert requests.plain_step({"type": "step", "data": {}, **more}) is not None
 
 
 @quick
