@@ -17,8 +17,10 @@ from metagame.load import Sockets
 COUNTS = (1, 64, 1_024)
 FLAT_FROM = 64
 FLAT_LIMIT = 1.25
-STEPS, QUICK_STEPS = 32_000, 6_000
+STEPS, QUICK_STEPS = 41_000, 10_000
 """Of all sockets of a round together; a lone one takes a quarter."""
+SLICES = 8
+"""Of a round, in which all take turns."""
 WORKERS = (1, 2)
 SOCKETS = 64
 
@@ -46,7 +48,7 @@ def measure(options: Options) -> Result:
             "a bare uvloop echo", Sockets(addresses=(("127.0.0.1", bare.port),), count=1), [bare.process.pid]
         )
         by_count = [one.with_sockets(count) for count in COUNTS for one in (ours, theirs, least)]
-        take_turns(by_count, options, lambda one: _steps(one, options))
+        take_turns(by_count, options, lambda one: _steps(one, options), slices=SLICES)
         through = [_through(number, ports, pids, store.process.pid) for number in WORKERS]
         options.say("now through one worker and two")
         take_turns(through, options, lambda one: _steps(one, options))
@@ -55,7 +57,7 @@ def measure(options: Options) -> Result:
 
 def _steps(one: Contestant, options: Options) -> int:
     steps = QUICK_STEPS if options.quick else STEPS
-    return max(10, steps // max(4, one.sockets.count))
+    return max(SLICES, steps // max(4, one.sockets.count))
 
 
 def _through(number: int, ports: list[int], pids: list[int], redis: int) -> Contestant:
