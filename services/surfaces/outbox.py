@@ -34,14 +34,13 @@ class Outbox:
     def put(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write the data now or at the latest when the loop's turn ends; nothing where the transport has closed."""
         now_ns = self._clock_ns()
-        if now_ns < self._next_ns:
-            if not self._held:
-                asyncio.get_running_loop().call_soon(self.flush)
-            self._held.append((transport, data))
-            return
-        self._next_ns = now_ns + GROUP_NS
-        self.flush()
-        transport.write(data)
+        held = self._held
+        held.append((transport, data))
+        if now_ns >= self._next_ns:
+            self._next_ns = now_ns + GROUP_NS
+            self.flush()
+        elif len(held) == 1:
+            asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
         """Write what is held."""

@@ -101,3 +101,12 @@ async def test_one_socket_that_closed_takes_nothing_from_the_others() -> None:
     sockets.wires[2].close()
     sockets.outbox.flush()
     assert sockets.written == [0, 1, 3]
+
+
+async def test_nothing_is_written_to_a_socket_that_closed_before_its_answer() -> None:
+    sockets = Sockets(2)
+    for wire in sockets.wires:
+        wire.close()
+    sockets.put(0, 1)
+    await asyncio.sleep(0)
+    assert sockets.written == []
