@@ -123,9 +123,11 @@ def test_every_alert_is_seen_to_fire_and_to_be_silent() -> None:
 def test_what_compose_mounts_is_where_the_files_say() -> None:
     prometheus, grafana = COMPOSE["services"]["prometheus"], COMPOSE["services"]["grafana"]
     mounted = {one.split(":")[1]: one.split(":")[0] for one in prometheus["volumes"] + grafana["volumes"]}
-    configured = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    [read] = [one.partition("=")[2] for one in prometheus["command"] if one.startswith("--config.file=")]
+    folder = ROOT / mounted[str(Path(read).parent)]
+    configured = yaml.safe_load((folder / Path(read).name).read_text())
     for file in configured["rule_files"]:
-        assert (ROOT / mounted[str(Path(file).parent)] / Path(file).name).exists()
+        assert (folder / file).exists()
     [provider] = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/metagame.yml").read_text())["providers"]
     assert (ROOT / mounted[provider["options"]["path"]] / "metagame.json").exists()
     assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].startswith(provider["options"]["path"])
@@ -188,8 +190,8 @@ def watching(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
     """The configuration of compose, but for where the worker is and how often it is asked, on a worker that works."""
     folder = tmp_path_factory.mktemp("prometheus")
     with run_server(METAGAME_REDIS_URL=shared_redis.url) as server, httpx.Client(trust_env=False, timeout=20) as http:
-        text = (FOLDER / "prometheus.yml").read_text().replace("/etc/prometheus", str(FOLDER))
-        configuration = yaml.safe_load(text.replace("10s", "1s"))
+        configuration = yaml.safe_load((FOLDER / "prometheus.yml").read_text().replace("10s", "1s"))
+        configuration["rule_files"] = [str(FOLDER / file) for file in configuration["rule_files"]]
         workers, balancer = configuration["scrape_configs"]
         del workers["dns_sd_configs"]
         workers["static_configs"] = [{"targets": [server.url.removeprefix("http://")]}]

@@ -190,6 +190,8 @@ async def test_what_was_said_of_an_address_goes_when_another_is_opened(echo_serv
         await expect(notice).to_contain_text("The address names no session")
         await visitor.goto(fragment)
         await expect(notice).to_be_hidden()
+        if fragment != "#play":
+            await expect(page.locator("#connection")).to_contain_text("Resumed")
     await visitor.goto("#session=a b")
     await expect(notice).to_contain_text("The address names no session")
     await start(page)

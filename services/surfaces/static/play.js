@@ -75,7 +75,10 @@ export class Play {
     if (sessionId !== null && isName) {
       this.#use(new Session(sessionId));
       this.#session.connect();
-    } else if (sessionId !== null) {
+    } else {
+      byId("start-box").open = true;
+    }
+    if (!isName) {
       this.#tell("bad", ASTRAY, "A session id is 1 to 128 of A-Z a-z 0-9 . _ - and nothing else.");
     }
     this.#draw();
