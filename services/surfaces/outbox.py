@@ -1,10 +1,10 @@
 """Answers that come close together, written together.
 
 Each write to a socket is a call into the kernel, which wakes who reads there, often at the cost of this worker's
-processor: under load writing an answer costs as much as making it. Written one behind the other, many cost half:
+processor: under load writing an answer costs as much as making it. Written one behind the other, each costs far less:
 the kernel's code and the reader stay awake. So an answer is written at once, unless the last write was a moment
-ago; then it is held until that moment is over or the loop's turn ends, whichever is first. A lone client never
-waits, and nobody waits for a slow game more than before: the loop was busy with it either way.
+ago; then it is held until that moment is over or the loop's turn ends, whichever is first. A lone client waits
+for nothing. Where some of a game's steps are slow, a quick one's answer may wait for one of them, never for two.
 """
 
 from __future__ import annotations
